@@ -1,0 +1,32 @@
+# Source this: `. jobs/environment.sh`. It selects the checkout's virtual environment and keeps every cache inside the checkout.
+# Whatever is set already wins, so that a site or a job can choose otherwise.
+
+RADPS_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export RADPS_ROOT
+if [ -r "$RADPS_ROOT/.venv/bin/activate" ]; then
+  . "$RADPS_ROOT/.venv/bin/activate"
+fi
+
+# Outside a batch system there are often more ranks than cores: Open MPI 4.1 reads the first, 5.0 the second.
+if [ -z "${SLURM_JOB_ID:-}" ]; then
+  export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
+  export PRTE_MCA_rmaps_default_mapping_policy=${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}
+fi
+if [ "$(id -u)" = 0 ]; then # containers; Open MPI wants it said twice
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+if [ -e /.dockerenv ] || [ -e /run/.containerenv ]; then # containers forbid one process to read another's memory
+  export OMPI_MCA_btl_vader_single_copy_mechanism=${OMPI_MCA_btl_vader_single_copy_mechanism:-none}
+fi
+
+# Compiled kernels outlive an uninstall when they lie beside the sources, and an installation may be read-only.
+export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$RADPS_ROOT/.cache/numba}
+export MPLCONFIGDIR=${MPLCONFIGDIR:-$RADPS_ROOT/.cache/matplotlib}
+export PIP_CACHE_DIR=${PIP_CACHE_DIR:-$RADPS_ROOT/.cache/pip}
+mkdir -p "$NUMBA_CACHE_DIR" "$MPLCONFIGDIR"
+
+# File systems without locks (some Lustre mounts) would refuse every open; the run directory has a lock of its own.
+export HDF5_USE_FILE_LOCKING=${HDF5_USE_FILE_LOCKING:-BEST_EFFORT}
+
+# One rank per core is the rule: libraries that start a thread per core on each rank only get in each other's way.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}

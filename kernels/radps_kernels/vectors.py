@@ -1,0 +1,84 @@
+"""Vectors of floats that stay in registers: the few LLVM instructions that the gridding kernels are made of.
+
+numba keeps small arrays in memory, which makes the inner loops three times slower than the processor allows. Here the
+instructions are emitted one by one on values of type ``<width x float>``; LLVM maps them to AVX-512, AVX2 or smaller
+registers. Every multiply-add is an explicit ``llvm.fma`` and nothing is marked fast, so an element is rounded in the
+same way whatever the width, also with width 1 (a plain scalar).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import cgutils
+
+
+def register_bytes() -> int:
+    """Bytes of this processor's vector registers, the width that the kernels are compiled for."""
+    return 64 if llvm.get_host_cpu_features().get("avx512f", False) else 32
+
+
+class Vectors:
+    """Emits instructions on vectors of ``width`` floats of the LLVM type ``element`` (float or double)."""
+
+    def __init__(self, builder: ir.IRBuilder, element: ir.Type, width: int) -> None:
+        self.builder = builder
+        self.element = element
+        self.width = width
+        self.type = self._of(element)
+        self.bytes = 4 if isinstance(element, ir.FloatType) else 8
+
+    def _of(self, element: ir.Type) -> ir.Type:
+        return element if self.width == 1 else ir.VectorType(element, self.width)
+
+    def constant(self, value: float) -> ir.Value:
+        """A vector of equal elements known when compiling."""
+        return ir.Constant(self.type, value if self.width == 1 else [value] * self.width)
+
+    def splat(self, scalar: ir.Value) -> ir.Value:
+        """A vector of equal elements."""
+        if self.width == 1:
+            return scalar
+        index = ir.IntType(32)
+        single = self.builder.insert_element(ir.Constant(self.type, ir.Undefined), scalar, ir.Constant(index, 0))
+        zeros = ir.Constant(ir.VectorType(index, self.width), [0] * self.width)
+        return self.builder.shuffle_vector(single, single, zeros)
+
+    def pointer(self, data: ir.Value, index: ir.Value) -> ir.Value:
+        """Address of the vector that starts at element ``index`` of ``data``."""
+        return self.builder.bitcast(self.builder.gep(data, [index]), self.type.as_pointer())
+
+    def load(self, data: ir.Value, index: ir.Value) -> ir.Value:
+        """``data[index : index + width]``; no alignment beyond that of one element is assumed."""
+        return self.builder.load(self.pointer(data, index), align=self.bytes, typ=self.type)
+
+    def store(self, value: ir.Value, data: ir.Value, index: ir.Value) -> None:
+        """``data[index : index + width] = value``."""
+        self.builder.store(value, self.pointer(data, index), align=self.bytes)
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a * b + c, rounded once."""
+        suffix = ("" if self.width == 1 else f"v{self.width}") + f"f{8 * self.bytes}"
+        signature = ir.FunctionType(self.type, [self.type] * 3)
+        function = cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.fma.{suffix}")
+        return self.builder.call(function, [a, b, c])
+
+    def cast(self, value: ir.Value, source: ir.Type) -> ir.Value:
+        """A vector of ``source`` elements as a vector of this type, rounded or extended."""
+        if source == self.element:
+            return value
+        if isinstance(source, ir.FloatType):
+            return self.builder.fpext(value, self.type)
+        return self.builder.fptrunc(value, self.type)
+
+
+def array_data(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value) -> ir.Value:
+    """Address of an array's first element."""
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def element_type(context: Any, array_type: Any) -> ir.Type:
+    """LLVM type of an array's elements."""
+    return context.get_data_type(array_type.dtype)

@@ -1,0 +1,290 @@
+"""The command line: arguments -> a command, ready to run.
+
+The options of ``radps image`` are made from the fields of :mod:`radps_mpi.config`, so that names, defaults, ranges and
+help have one source. argparse rather than typer: a thousand ranks start at once, and what each imports comes from one
+file system; typer brings click and rich, argparse comes with Python.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from radps_mpi import __version__
+from radps_mpi.cli_parser import Parser
+from radps_mpi.errors import EXIT_DATA, EXIT_OK, DataError, UsageError
+from radps_mpi.units import did_you_mean, format_duration, format_flux_density
+
+if TYPE_CHECKING:
+    from radps_mpi.config import RunConfig
+    from radps_mpi.io.run_directory import StatusReport
+    from radps_mpi.parallel.types import Comm
+
+
+Ranks = Literal["first", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run, and on which ranks: "all" run it together and are given the communicator, or the "first" alone runs
+    it, given None, without starting MPI."""
+
+    run: Callable[[Any], int]
+    ranks: Ranks
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Turn the arguments behind the program's name into a command; nothing but the arguments is looked at.
+
+    Raises
+    ------
+    UsageError
+        For an unknown command or option (with the nearest that exists) and for missing values.
+    """
+    first, rest = (argv[0], list(argv[1:])) if argv else ("", [])
+    if first in ("-h", "--help", "help"):
+        return _showing(_overview())
+    if first in ("-V", "--version"):
+        return _showing(f"radps {__version__}")
+    if first not in _COMMANDS:
+        given = f"unknown command {first!r}{did_you_mean(first, _COMMANDS)}" if first else "no command"
+        raise UsageError(f"{given}: one of {', '.join(_COMMANDS)}, or --help")
+    entry = _COMMANDS[first]
+    parser = Parser(first, entry.usage, entry.description or entry.summary)
+    entry.arguments(parser)
+    if asks_for_help(rest):
+        return _showing(parser.format_help().rstrip())
+    return Command(partial(entry.run, parser.parse(rest)), entry.ranks)
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Is -h or --help among the arguments before '--'?"""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "-h" in options or "--help" in options
+
+
+def _showing(text: str) -> Command:
+    def show(_: None) -> int:
+        print(text)
+        return EXIT_OK
+
+    return Command(show, "first")
+
+
+def _overview() -> str:
+    width = max(map(len, _COMMANDS))
+    lines = [f"  {name:{width}}  {entry.summary}" for name, entry in _COMMANDS.items()]
+    return "\n".join(["usage: radps COMMAND ...", "       mpirun -n RANKS radps COMMAND ...", "",
+                      "Spectral-line cubes and continuum images from radio-interferometer visibilities.", "",
+                      *lines, "", "radps COMMAND --help explains a command; radps --version prints the version."])
+
+
+# What the commands take ----------------------------------------------------------------------------------------------
+
+def _image_arguments(parser: Parser) -> None:
+    from radps_mpi.config import section_title, sections
+
+    parser.positional("inputs", nargs="*", metavar="INPUT", help="MeasurementSets, or a store made by radps ingest")
+    parser.own("--config", metavar="FILE", help="parameters in TOML, by the same names; flags win over the file")
+    parser.own("--dry-run", action="store_true", help="print the resolved parameters and the plan, image nothing")
+    _break_lock_option(parser)
+    for kind in sections().values():
+        parser.parameters(section_title(kind), {n: f for n, f in kind.model_fields.items() if n != "vis"})
+
+
+def _ingest_arguments(parser: Parser) -> None:
+    from radps_mpi.config import SelectionConfig, section_title
+
+    parser.positional("inputs", nargs="+", metavar="INPUT", help="MeasurementSets")
+    parser.own("-o", "--output", metavar="FILE", required=True, help="store to write, as obs.vis.h5")
+    fields = SelectionConfig.model_fields
+    parser.parameters(section_title(SelectionConfig), {n: f for n, f in fields.items() if n != "vis"})
+
+
+def _resume_arguments(parser: Parser) -> None:
+    from radps_mpi.config import CHANGEABLE_ON_RESUME, parameters
+
+    _imagename_argument(parser)
+    _break_lock_option(parser)
+    changeable = {n: f for n, f in parameters().items() if n in CHANGEABLE_ON_RESUME - {"overwrite"}}
+    parser.parameters("what may change (the run's own values are kept where nothing is given)", changeable)
+
+
+def _break_lock_option(parser: Parser) -> None:
+    parser.own("--break-lock", action="store_true", help="take over from a process on another host that is dead")
+
+
+def _imagename_argument(parser: Parser) -> None:
+    parser.positional("imagename", metavar="IMAGENAME", help="prefix of the run's products, as runs/ngc5921")
+
+
+def _no_arguments(_: Parser) -> None:
+    pass
+
+
+# What the commands do ------------------------------------------------------------------------------------------------
+
+def _image(given: dict[str, Any], comm: Comm) -> int:
+    config = resolve(given, comm)
+    inputs = list(config.selection.vis)
+    # Behind the checks: kernels and file formats take a second to load, which a mistyped option need not wait for.
+    from radps_mpi import pipeline
+
+    if not given.get("dry_run"):
+        pipeline.make_cube(config, inputs, comm, **_lock_override(given))
+        return EXIT_OK
+    plan = pipeline.dry_run(config, inputs, comm)
+    if comm.rank == 0:
+        print(config.to_toml())
+        print(plan)
+    return EXIT_OK
+
+
+def resolve(given: Mapping[str, Any], comm: Comm) -> RunConfig:
+    """The configuration: parameters of the file named by ``given["config"]``, under those of the flags.
+
+    Collective: rank 0 reads the file, so that all ranks have one answer.
+    """
+    from radps_mpi.config import RunConfig, parameters, read_parameters
+    from radps_mpi.parallel import on_root
+
+    labels = {name: "--" + name.replace("_", "-") for name in parameters()} | {"vis": "inputs"}
+    flat: dict[str, Any] = {}
+    if "config" in given:
+        path = given["config"]
+        flat = on_root(comm, "reading the configuration", lambda: read_parameters(path))
+        labels |= {name: f"{path}: {name}" for name in flat if name not in given}
+    flat |= {name: value for name, value in given.items() if name in parameters()}
+    if given.get("inputs"):
+        flat["vis"] = given["inputs"]
+    config = RunConfig.from_flat(flat, labels)
+    if not config.selection.vis:
+        raise UsageError("no inputs: name MeasurementSets behind the command, as in radps image obs.ms ...")
+    return config
+
+
+def _lock_override(given: dict[str, Any]) -> dict[str, bool]:
+    return {"break_lock": True} if given.pop("break_lock", False) else {}
+
+
+def _ingest(given: dict[str, Any], comm: Comm) -> int:
+    from radps_mpi.config import SelectionConfig, build_section
+    from radps_mpi.io.ingest import ingest, report_lines
+    from radps_mpi.io.selection import selection_per_source
+
+    sources, path = given.pop("inputs"), given.pop("output")
+    labels = {name: f"--{name}" for name in given}
+    selection = build_section(SelectionConfig, {**given, "vis": sources}, labels)
+    observations = ingest(comm, sources, selection_per_source(selection, len(sources)), path)
+    if comm.rank == 0:
+        print("\n".join(line for observation in observations for line in report_lines(observation)))
+    return EXIT_OK
+
+
+def _resume(given: dict[str, Any], comm: Comm) -> int:
+    from radps_mpi import pipeline
+
+    imagename, override = given.pop("imagename"), _lock_override(given)
+    pipeline.resume(imagename, comm, given, **override)
+    return EXIT_OK
+
+
+def _status(given: dict[str, Any], _: None) -> int:
+    from radps_mpi.io.run_directory import read_status, run_directory_of
+
+    imagename = given["imagename"]
+    print(format_status(imagename, read_status(run_directory_of(imagename))))
+    return EXIT_OK
+
+
+def format_status(imagename: str, report: StatusReport) -> str:
+    """What people want to know of a run, in a few lines."""
+    running = {True: "running", False: "not running", None: "running, as far as this host can tell"}[report.running]
+    holder = f" ({report.holder})" if report.holder and report.running is not False else ""
+    lines = [f"{imagename}: {running}{holder}"]
+    status = report.status
+    if status is None:
+        return "\n".join([*lines, "  nothing done yet"])
+    eta = f", {format_duration(status.eta_s)} to go" if status.eta_s is not None else ""
+    lines.append(f"  {status.phase}: {status.done} of {status.total}, major cycle {status.cycle}{eta}")
+    if status.peak_jy is not None:
+        lines.append(f"  peak residual {format_flux_density(status.peak_jy)}/beam, {status.iterations} iterations")
+    lines.append(f"  {status.ranks} ranks, {status.updated}")
+    return "\n".join([*lines, f"  {status.message}"] if status.message else lines)
+
+
+def _verify(given: dict[str, Any], comm: Comm) -> int:
+    from radps_mpi.io.run_directory import run_directory_of
+    from radps_mpi.io.store_verification import stores_of_run, verify_store
+    from radps_mpi.io.verification import verify
+    from radps_mpi.parallel import on_root
+
+    name = given["imagename"]
+    findings, stores = [], [name]
+    if not name.endswith(".vis.h5"):
+        root = run_directory_of(name)
+        findings = verify(comm, root)
+        stores = on_root(comm, f"looking into {root}", lambda: stores_of_run(root))
+    findings += [finding for path in stores for finding in verify_store(comm, path)]
+    damages = sum(finding.damage for finding in findings)
+    if comm.rank == 0:
+        checked = ", ".join(dict.fromkeys([name, *stores]))
+        verdict = f"damage in {damages} place{'s' * (damages > 1)}" if damages else "no damage"
+        print("\n".join([*map(str, findings), f"{checked}: {verdict}"]))
+    return EXIT_DATA if damages else EXIT_OK
+
+
+def _hash(given: dict[str, Any], _: None) -> int:
+    from radps_mpi.config import PRODUCTS
+    from radps_mpi.io.product_hash import hash_product
+
+    imagename = given["imagename"]
+    paths = [f"{imagename}.{product}.fits" for product in (*PRODUCTS, "image.pbcor")]
+    found = [path for path in paths if os.path.exists(path)]
+    if not found:
+        raise DataError(f"{imagename}: no products, such as {paths[0]}")
+    for path in found:
+        print(hash_product(path).line)
+    return EXIT_OK
+
+
+def _doctor(_: dict[str, Any], comm: Comm) -> int:
+    from radps_mpi import doctor
+    from radps_mpi.parallel import on_root
+
+    findings = doctor.diagnose(comm)
+    return int(on_root(comm, "reporting", lambda: doctor.report(findings)))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command: its line in the overview, its usage, its arguments, and the function that does it."""
+
+    summary: str
+    usage: str
+    arguments: Callable[[Parser], None]
+    run: Callable[[dict[str, Any], Any], int]
+    ranks: Ranks
+    description: str = ""
+
+
+_COMMANDS = {
+    "image": Entry(
+        "make an image cube or a continuum image", "INPUT ... --imagename NAME --imsize N --cell ANGLE [options]",
+        _image_arguments, _image, "all",
+        "Image MeasurementSets. Names are tclean's; quantities carry their units. Values that start with '-' are fine "
+        "if a digit follows; an option of several values takes them one after another; selections take one value for "
+        "all inputs or one for each."),
+    "ingest": Entry("turn MeasurementSets into a channel-major visibility store", "INPUT ... -o FILE [options]",
+                    _ingest_arguments, _ingest, "all"),
+    "resume": Entry("continue from the last committed major cycle, on any number of ranks", "IMAGENAME [options]",
+                    _resume_arguments, _resume, "all"),
+    "status": Entry("how far a run is", "IMAGENAME", _imagename_argument, _status, "first"),
+    "hash": Entry("one line per product: hash of the pixels, shape, name", "IMAGENAME", _imagename_argument, _hash,
+                  "first"),
+    "verify": Entry("check the checksums of state and store", "IMAGENAME", _imagename_argument, _verify, "all"),
+    "doctor": Entry("what this machine offers, and what is wrong with it", "", _no_arguments, _doctor, "all"),
+}

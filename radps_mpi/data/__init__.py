@@ -1,0 +1,1 @@
+"""The types that flow through the journey: plain values, no MPI, no files."""

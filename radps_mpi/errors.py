@@ -1,0 +1,34 @@
+"""What can go wrong, by exit status: every error a user can cause or cure has a class here and one clear line."""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_USAGE = 64
+EXIT_DATA = 65
+EXIT_IO = 74
+EXIT_TRY_AGAIN = 75
+
+
+class RadpsError(Exception):
+    """Base of the errors that are reported as one line instead of a traceback."""
+
+    exit_status = EXIT_FAILURE
+
+
+class UsageError(RadpsError):
+    """An option, a parameter or their combination can't be used; the message names it."""
+
+    exit_status = EXIT_USAGE
+
+
+class DataError(RadpsError):
+    """An input (MeasurementSet, store, state) is missing, broken or not supported; the message names file and column."""
+
+    exit_status = EXIT_DATA
+
+
+class StorageError(RadpsError):
+    """The file system refused: full, read-only, gone; the message names the file and what is needed."""
+
+    exit_status = EXIT_IO

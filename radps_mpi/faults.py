@@ -1,0 +1,92 @@
+"""Named points where a test can kill, fail or starve a rank: nothing happens unless RADPS_FAULT is set.
+
+``RADPS_FAULT="point[:nth[:rank[:action]]]"``: at the ``nth`` time (default 1) that a process of rank ``rank`` (default
+any) reaches ``point``, do ``action``: ``kill`` (SIGKILL, the default), ``raise`` (an :class:`InjectedFault`) or
+``enospc`` (the OSError of a full disk). Fields may be empty: ``mid-write::2:enospc``.
+
+Points of the checkpoint, in the order in which a run passes them: ``state-before-rename`` (created, still
+``.partial``), ``before-write``, ``mid-write`` (half of a plane is written), ``before-sync``, ``before-rename`` (the
+new manifest is durable under its temporary name), ``mid-rename`` (the previous manifest is kept, the new one not yet
+in place), ``after-rename``, ``before-done``. Other rooms name theirs ``ingest-*`` and ``product-*``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from dataclasses import dataclass
+
+from radps_mpi.errors import UsageError
+
+_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
+ACTIONS = ("kill", "raise", "enospc")
+
+
+class InjectedFault(RuntimeError):
+    """Raised by the action ``raise``: stands for an error that nobody foresaw."""
+
+
+@dataclass(slots=True)
+class _Fault:
+    point: str
+    nth: int
+    action: str
+    reached: int = 0
+
+
+_armed: _Fault | None = None
+
+
+def arm(specification: str) -> None:
+    """Set the fault of this process from the text of RADPS_FAULT; an empty text disarms.
+
+    Raises
+    ------
+    UsageError
+        If the text isn't ``point[:nth[:rank[:action]]]``.
+    """
+    global _armed
+    _armed = None
+    if not specification:
+        return
+    point, nth, rank, action = [*specification.split(":"), "", "", ""][:4]
+    action = action or ACTIONS[0]
+    numbers_are_wrong = any(text and not text.isdigit() for text in (nth, rank))
+    if not point or specification.count(":") > 3 or numbers_are_wrong or action not in ACTIONS:
+        raise UsageError(f"RADPS_FAULT={specification!r}: expected point[:nth[:rank[:{'|'.join(ACTIONS)}]]]")
+    if not rank or int(rank) == _rank():
+        _armed = _Fault(point, int(nth or 1), action)
+
+
+def is_armed(point: str) -> bool:
+    """True if this process has a fault waiting at ``point``."""
+    return _armed is not None and _armed.point == point
+
+
+def reach(point: str) -> None:
+    """Say that the program is at ``point``; costs one comparison when no fault is armed."""
+    if _armed is None or _armed.point != point:
+        return
+    _armed.reached += 1
+    if _armed.reached == _armed.nth:
+        _strike(_armed)
+
+
+def _strike(fault: _Fault) -> None:
+    if fault.action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault.action == "enospc":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    raise InjectedFault(f"injected at {fault.point}")
+
+
+def _rank() -> int:
+    for name in _RANK_VARIABLES:
+        text = os.environ.get(name, "")
+        if text.isdigit():
+            return int(text)
+    return 0
+
+
+arm(os.environ.get("RADPS_FAULT", ""))

@@ -1,0 +1,229 @@
+"""Visibilities to dirty images and model images to visibilities, to a given accuracy.
+
+Convolutional gridding on a half uv plane (radps_kernels), FFT, correction by the transform of the window. w is not
+corrected for: fields are narrow enough for a plane, or facets of it. Literature: see ``radps_kernels.window``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import pyfftw
+from numpy.typing import NDArray
+from radps_kernels import lanes, plane, vectors
+from radps_kernels.window import Window, candidates, even_odd_coefficients, fourier_transform
+
+from radps_mpi.constants import SPEED_OF_LIGHT_M_S
+from radps_mpi.data.geometry import ImageGeometry
+from radps_mpi.data.visibilities import VisibilityPass
+from radps_mpi.errors import UsageError
+from radps_mpi.imaging.fourier import HalfPlaneTransform, good_size
+from radps_mpi.precision import GRIDS
+
+GridKind = Literal["lanes", "plane"]
+
+FINEST_EPSILON = {"single": 5e-7, "double": 1e-12}
+COARSEST_EPSILON = 1e-2
+TYPICAL_ROWS = 50_000
+"""Visibilities per channel for which support and oversampling are balanced where nothing better is known."""
+
+_NS_PER_TAP = 0.25
+_NS_PER_FFT_POINT = 0.12
+
+
+class Gridder:
+    """Grids and degrids for one image geometry and accuracy.
+
+    ``kind`` "lanes": one image channel per lane of the pass, ``nlane`` planes at once. "plane": all channels of a pass
+    onto one plane (``nlane`` 1). ``epsilon`` is the relative L2 error against direct Fourier sums over an image or a
+    set of visibilities; ``precision`` "single" or "double" the type of grids and images. ``rows`` visibilities per channel
+    balance support against oversampling; ranks that must agree on bits must pass the same. ``threads`` are used
+    for the transforms only and change no bit.
+
+    Raises UsageError for an accuracy that the precision can't give.
+    """
+
+    def __init__(
+        self,
+        geometry: ImageGeometry,
+        *,
+        nlane: int,
+        epsilon: float = 1e-4,
+        precision: str = "single",
+        threads: int = 1,
+        kind: GridKind = "lanes",
+        rows: int = TYPICAL_ROWS,
+    ) -> None:
+        _check(epsilon, precision, kind, nlane)
+        self.geometry, self.nlane, self.kind, self.precision, self.epsilon = geometry, nlane, kind, precision, epsilon
+        self.dtype = GRIDS[precision]
+        self.window = choose_window(geometry.shape, epsilon, rows)
+        self.guard = lanes.guard_cells(self.window.support)
+        self.size = _padded_size(geometry.shape, self.window)
+        polynomials = self.window.polynomials()
+        self._lane_coefficients = even_odd_coefficients(polynomials).astype(self.dtype)
+        self._plane_coefficients = plane.pair_coefficients(polynomials).astype(self.dtype)
+        correction = (
+            _correction(polynomials, geometry.ny, self.size[0]),
+            _correction(polynomials, geometry.nx, self.size[1]),
+        )
+        self._width = _vector_width(nlane, self.dtype)
+        self._transform = HalfPlaneTransform(
+            self.size, nlane, self.guard, correction, self.dtype, width=self._width, threads=threads
+        )
+        self._spare: NDArray[Any] | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the bits of results depend on: kept in the manifest, compared at resume."""
+        return {
+            "kind": self.kind,
+            "precision": self.precision,
+            "epsilon": self.epsilon,
+            "support": self.window.support,
+            "oversampling": self.window.oversampling,
+            "padded_size": list(self.size),
+            "nlane": self.nlane,
+            "vector_width": self._width,
+        }
+
+    @property
+    def grid_shape(self) -> tuple[int, int, int, int]:
+        """(rows of v, columns of u >= 0, 2, nlane), guard cells around rows and columns included."""
+        return self.size[0] + 2 * self.guard, self.size[1] // 2 + 1 + 2 * self.guard, 2, self.nlane
+
+    @property
+    def grid_nbytes(self) -> int:
+        """Bytes of one grid."""
+        return math.prod(self.grid_shape) * self.dtype.itemsize
+
+    def new_grid(self) -> NDArray[Any]:
+        """A grid of zeros; reuses the memory of a released one."""
+        grid = self._take()
+        grid.fill(0)
+        return grid
+
+    def release(self, grid: NDArray[Any]) -> None:
+        """Give back a grid that nobody will use again: the next one takes its memory, which saves the page faults."""
+        _require(grid, self.grid_shape, "grid")
+        self._spare = grid if grid.dtype == self.dtype else None
+
+    def _take(self) -> NDArray[Any]:
+        grid, self._spare = self._spare, None
+        return grid if grid is not None else pyfftw.empty_aligned(self.grid_shape, self.dtype, n=64)
+
+    def grid(self, uvw_m: NDArray[np.float64], p: VisibilityPass, grid: NDArray[Any], *, psf: bool = False) -> None:
+        """Add weight * vis (``psf``: weight) of a pass to ``grid``. ``uvw_m`` (nrow, 3) float64."""
+        scale = self._lane_scale(p.freq_hz)
+        self._check_shapes(uvw_m, p.row_scale, len(p.freq_hz), grid)
+        nrow, nchan = len(uvw_m), len(p.freq_hz)
+        _require(p.weight, (nrow, nchan), "weights")
+        if not psf:
+            _require(p.vis, (nrow, 2, nchan), "visibilities")
+        if self._by_lanes:
+            static = lanes.stencil(self.window.support, self._width, 1 if psf else 2)
+            lanes.grid_lanes(static, uvw_m, p.row_scale, scale, p.vis, p.weight, self._lane_coefficients, grid)
+        else:
+            taps = (0,) * self.window.support
+            plane.grid_plane(taps, uvw_m, p.row_scale, scale, p.vis, p.weight, self._plane_coefficients, psf, grid)
+
+    def degrid(self, grid: NDArray[Any], uvw_m: NDArray[np.float64], p: VisibilityPass, out: NDArray[Any]) -> None:
+        """Predict the visibilities of a grid from ``from_model`` at the rows and channels of a pass (its freq_hz and
+        row_scale alone) into ``out`` (nrow, 2, nlane; for "plane" nchan), float32 or float64."""
+        scale = self._lane_scale(p.freq_hz)
+        self._check_shapes(uvw_m, p.row_scale, len(p.freq_hz), grid)
+        _require(out, (len(uvw_m), 2, len(p.freq_hz)), "predicted visibilities")
+        if self._by_lanes:
+            static = lanes.stencil(self.window.support, self._width)
+            lanes.degrid_lanes(static, uvw_m, p.row_scale, scale, self._lane_coefficients, grid, out)
+        else:
+            taps = (0,) * self.window.support
+            plane.degrid_plane(taps, uvw_m, p.row_scale, scale, self._plane_coefficients, grid, out)
+
+    def to_dirty(self, grid: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Dirty images (nlane, ny, nx): sum over rows of weight * Re[V exp(-2 pi i (u l + v m))], not normalised.
+
+        Consumes ``grid``: its contents are overwritten (``release`` it when done). Images go to ``out`` if given; fresh
+        memory costs about a fifth of the transform.
+        """
+        _require(grid, self.grid_shape, "grid")
+        images = np.empty(self._transform.image_shape, self.dtype) if out is None else out
+        _require(images, self._transform.image_shape, "dirty images")
+        self._transform.to_images(grid, images)
+        return images
+
+    def from_model(self, model: NDArray[Any]) -> NDArray[Any]:
+        """The grid from which ``degrid`` predicts V = sum I exp(+2 pi i (u l + v m)) of images (nlane, ny, nx).
+
+        ``release`` it when done, so that the next grid needs no new memory.
+        """
+        images = np.ascontiguousarray(model, self.dtype)
+        _require(images, (self.nlane, *self.geometry.shape), "model")
+        grid = self._take()
+        self._transform.from_images(images, grid)
+        return grid
+
+    @property
+    def _by_lanes(self) -> bool:
+        return self.kind == "lanes" and self.nlane > 1
+
+    def _lane_scale(self, freq_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Cells of u and v per metre of every lane: (2, nlane)."""
+        cells = (self.geometry.cell_x_rad * self.size[1], self.geometry.cell_y_rad * self.size[0])
+        return np.multiply.outer(cells, np.asarray(freq_hz, np.float64) / SPEED_OF_LIGHT_M_S)
+
+    def _check_shapes(
+        self, uvw_m: NDArray[np.float64], row_scale: NDArray[np.float64], nchan: int, grid: NDArray[Any]
+    ) -> None:
+        _require(uvw_m, (len(uvw_m), 3), "uvw_m")
+        _require(row_scale, (len(uvw_m),), "row_scale")
+        _require(grid, self.grid_shape, "grid")
+        if grid.dtype != self.dtype:
+            raise ValueError(f"grid: expected {self.dtype}, got {grid.dtype}")
+        if self.kind == "lanes" and nchan != self.nlane:
+            raise ValueError(f"a gridder of {self.nlane} lanes got a pass of {nchan} channels")
+
+
+def _require(array: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
+    """The kernels trust shapes and strides, so nothing else may reach them."""
+    if array.shape != shape or not array.flags.c_contiguous:
+        raise ValueError(f"{name}: expected a C-contiguous array of shape {shape}, got {array.shape}")
+
+
+def _check(epsilon: float, precision: str, kind: str, nlane: int) -> None:
+    if precision not in GRIDS:
+        raise UsageError(f"precision: {precision!r} is not one of {', '.join(GRIDS)}")
+    if not FINEST_EPSILON[precision] <= epsilon <= COARSEST_EPSILON:
+        finest = FINEST_EPSILON[precision]
+        raise UsageError(f"epsilon: {epsilon:g} is outside {finest:g} to {COARSEST_EPSILON:g} of {precision} precision")
+    if kind not in ("lanes", "plane") or nlane < 1 or (kind == "plane" and nlane != 1):
+        raise ValueError(f"a gridder of kind {kind!r} can't have {nlane} lanes")
+
+
+def choose_window(image_shape: tuple[int, int], epsilon: float, rows: int) -> Window:
+    """The window of accuracy ``epsilon`` that makes gridding ``rows`` visibilities and one transform cheapest."""
+
+    def cost(window: Window) -> float:
+        size_v, size_u = _padded_size(image_shape, window)
+        points = size_v * size_u
+        return _NS_PER_TAP * rows * window.support * (window.support + 4) + _NS_PER_FFT_POINT * points * math.log2(points)
+
+    return min(candidates(epsilon), key=cost)
+
+
+def _padded_size(image_shape: tuple[int, int], window: Window) -> tuple[int, int]:
+    smallest = 2 * lanes.guard_cells(window.support) + 2
+    size_v, size_u = (good_size(max(n * window.oversampling, smallest)) for n in image_shape)
+    return size_v, size_u
+
+
+def _correction(polynomials: NDArray[np.float64], npixel: int, size: int) -> NDArray[np.float64]:
+    """What undoes the window in the image: one over its Fourier transform, per pixel of one axis."""
+    return 1.0 / fourier_transform(polynomials, (np.arange(npixel) - npixel // 2) / size)
+
+
+def _vector_width(nlane: int, dtype: np.dtype[Any]) -> int:
+    """Lanes per vector: the largest power of two that divides nlane and fits the registers."""
+    return math.gcd(nlane, vectors.register_bytes() // dtype.itemsize)

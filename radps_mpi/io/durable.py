@@ -1,0 +1,179 @@
+"""Bytes that survive: positioned writes and reads of any size, atomic replacement, and errors that name the file."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from radps_mpi import faults
+from radps_mpi.errors import StorageError
+
+PIECE_BYTES = 1 << 30
+"""Most bytes per system call; Linux itself stops at 2^31 - 4096."""
+
+CHECKSUM_BYTES = 16
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextmanager
+def naming(path: Path, doing: str, needed_bytes: int | None = None) -> Iterator[None]:
+    """Turn an OSError of the body into a StorageError that names the file, what was done and, on a full disk, the
+    room."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path, doing, needed_bytes) from error
+
+
+def storage_error(error: OSError, path: Path, doing: str, needed_bytes: int | None = None) -> StorageError:
+    """One line about a refusal of the file system."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    text = f"{path}: {reason} while {doing}"
+    if error.errno in _FULL:
+        text += "".join((f"; {needed_bytes:,} bytes needed" if needed_bytes else "", f", {free_bytes(path):,} free"))
+    return StorageError(text)
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user may still write on the file system of ``path`` (or of its nearest existing parent)."""
+    place = path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        room = os.statvfs(place)
+    except OSError:
+        return 0
+    return room.f_bavail * room.f_frsize
+
+
+def checksum(array: NDArray[Any]) -> NDArray[np.uint64]:
+    """xxh3-128 of a contiguous array's bytes: (2,) uint64, high half first."""
+    value = xxhash.xxh3_128_intdigest(as_bytes(array))
+    return np.array([value >> 64, value & 0xFFFF_FFFF_FFFF_FFFF], np.uint64)
+
+
+def as_bytes(array: NDArray[Any]) -> memoryview:
+    """The bytes of a contiguous array, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def write_at(fd: int, data: memoryview | bytes, offset: int) -> None:
+    """Write all of ``data`` at ``offset``, however often the system stops short.
+
+    Raises
+    ------
+    OSError
+        As the system gave it.
+    """
+    view = memoryview(data)
+    if faults.is_armed("mid-write"):
+        _write_pieces(fd, view[: len(view) // 2], offset)
+        faults.reach("mid-write")
+    _write_pieces(fd, view, offset)
+
+
+def _write_pieces(fd: int, view: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(view):
+        done += os.pwrite(fd, view[done : done + PIECE_BYTES], offset + done)
+
+
+def read_at(fd: int, into: memoryview, offset: int) -> int:
+    """Fill ``into`` from ``offset``; the number of bytes read, less than asked for only at the end of the file."""
+    done = 0
+    while done < len(into):
+        got = os.preadv(fd, [into[done : done + PIECE_BYTES]], offset + done)
+        if got == 0:
+            break
+        done += got
+    return done
+
+
+def reserve(fd: int, nbytes: int, path: Path) -> bool:
+    """Claim the disk blocks of the file's first ``nbytes``; False where the file system can't (then free space is
+    checked).
+
+    fallocate(2) and not posix_fallocate(3), whose C library twin writes into every block where the system call is
+    missing: hours on a network file system.
+
+    Raises
+    ------
+    StorageError
+        If there isn't enough room.
+    """
+    with naming(path, "reserving its space", nbytes):
+        faults.reach("reserve")
+        libc = ctypes.CDLL(None, use_errno=True)
+        code = errno.EINTR
+        while code == errno.EINTR:  # signals say that the wall time ends; they mustn't look like a failing disk
+            done = libc.fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(nbytes)) == 0
+            code = 0 if done else ctypes.get_errno()
+        if done:
+            return True
+        missing = nbytes - os.fstat(fd).st_blocks * 512
+        if code not in _UNSUPPORTED or free_bytes(path) < missing:
+            raise OSError(errno.ENOSPC if code in _UNSUPPORTED else code, os.strerror(code))
+    return False
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the directory's entries durable: a rename isn't until then."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:  # some network file systems can't flush a directory, and needn't
+            raise
+    finally:
+        os.close(fd)
+
+
+def write_new(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file from nothing; with ``durable``, wait until it is on the disk."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        _write_pieces(fd, memoryview(data), 0)
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace a file at once: readers see the old or the new bytes, never a mixture.
+
+    Raises
+    ------
+    StorageError
+        If the file system refuses; the old file is untouched.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with naming(path, "replacing it", len(data)):
+        write_new(temporary, data, durable=durable)
+        os.replace(temporary, path)
+        if durable:
+            fsync_directory(path.parent)
+
+
+def keep_copy(path: Path, kept: Path) -> None:
+    """Give the file's present content a second name, atomically; by a hard link, or by copying where there are none."""
+    temporary = kept.with_name(kept.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary, follow_symlinks=False)
+    except OSError:
+        shutil.copyfile(path, temporary)
+        with open(temporary, "rb") as copy:
+            os.fsync(copy.fileno())
+    os.replace(temporary, kept)

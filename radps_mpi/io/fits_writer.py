@@ -1,0 +1,190 @@
+"""A FITS cube written by all ranks at once: planes at computed offsets, one header, no concatenation step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radps_mpi import faults
+from radps_mpi.data.axis import SpectralAxis
+from radps_mpi.data.beam import Beam
+from radps_mpi.data.geometry import ImageGeometry
+from radps_mpi.errors import StorageError
+from radps_mpi.io.durable import fsync_directory, naming, reserve, write_at
+from radps_mpi.io.fits_beams import beams_table, beams_table_bytes
+from radps_mpi.io.fits_cards import BLOCK_BYTES, fold, padded, with_checksums, word_sum
+from radps_mpi.io.fits_header import CubeHeader, ProductMetadata
+from radps_mpi.parallel import all_or_none, merge_disjoint, on_root, total
+from radps_mpi.parallel.types import Comm
+
+_DISK = np.dtype(">f4")
+_HEADER_ALLOWANCE_BYTES = 16 * BLOCK_BYTES
+
+
+class FitsCubeWriter:
+    """Writes ``path``, a 4-D float32 FITS image (STOKES, FREQ or VOPT, DEC, RA), and a BEAMS table for a list of beams.
+
+    Opening and leaving are collective over ``comm``; :meth:`write_plane` is independent, and the body of the ``with``
+    must not contain a collective call: a rank that failed would not take part in it. Everything goes to ``path`` +
+    ".partial", which replaces ``path`` when all ranks are done. If any rank fails, all ranks raise, the partial file is
+    removed and an earlier product stays as it was. Channels that nobody wrote are blank: NaN. The bytes depend on
+    neither the number of ranks nor the clock. Unit, metadata, beams and history are those that rank 0 gives.
+
+    Raises
+    ------
+    DataError
+        If a header can't describe the axes.
+    StorageError
+        If the file system refuses; names the file and the bytes needed.
+    """
+
+    def __init__(
+        self,
+        comm: Comm,
+        path: str | os.PathLike[str],
+        geometry: ImageGeometry,
+        axis: SpectralAxis,
+        *,
+        bunit: str,
+        btype: str = "Intensity",
+        metadata: ProductMetadata | None = None,
+        beams: Beam | Sequence[Beam] | None = None,
+        history: Iterable[str] = (),
+    ) -> None:
+        self._comm = comm
+        self.path = Path(path)
+        self._partial = Path(f"{self.path}.partial")
+        self._shape = geometry.shape
+        self._plane_bytes = geometry.ny * geometry.nx * _DISK.itemsize
+        self._sums = np.zeros(axis.nchan, np.int64)
+        self._written = np.zeros(axis.nchan, np.bool_)
+        self._fd = -1
+        self._cards: list[str] = []
+        self._beams: list[Beam] = []
+        header = CubeHeader(geometry, axis, bunit, btype, metadata or ProductMetadata(), beams, tuple(history))
+        self._data_start: int = on_root(comm, f"describing {self.path.name}", lambda: self._describe(header))
+        try:
+            on_root(comm, f"creating {self._partial}", self._create)
+            with all_or_none(comm, f"opening {self._partial}"):
+                if comm.rank > 0:
+                    self._fd = self._open(os.O_RDWR)
+        except BaseException:
+            self._discard()
+            raise
+
+    def __enter__(self) -> FitsCubeWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd < 0:
+            return
+        if error is not None and not isinstance(error, Exception):
+            self._discard()
+            return
+        try:
+            with all_or_none(self._comm, f"writing {self.path.name}"):
+                if error is not None:
+                    raise error
+            self._finish()
+        except BaseException:
+            self._discard()
+            raise
+
+    def close(self) -> None:
+        """Finish the file and put it in place; collective. Leaving the ``with`` block does it."""
+        self.__exit__(None, None, None)
+
+    def write_plane(self, chan: int, plane: NDArray[Any]) -> None:
+        """Write channel ``chan``: ``plane`` (ny, nx), any real dtype, stored as float32 with one bit pattern for NaN.
+
+        Each channel belongs to one rank; writing it again replaces it.
+        """
+        nchan = len(self._sums)
+        if plane.shape != self._shape or not 0 <= chan < nchan:
+            raise ValueError(f"channel {chan}, plane {plane.shape}: there are {nchan} channels of {self._shape}")
+        pixels = plane.astype(_DISK)
+        pixels[np.isnan(plane)] = np.nan
+        data = pixels.reshape(-1).view(np.uint8).data
+        with naming(self._partial, f"writing channel {chan}", self._plane_bytes):
+            faults.reach("product-before-write")
+            write_at(self._fd, data, self._data_start + chan * self._plane_bytes)
+        self._sums[chan] = word_sum(data)
+        self._written[chan] = True
+
+    def _describe(self, header: CubeHeader) -> int:
+        self._cards, self._beams = header.cards(), header.beam_list
+        return len(with_checksums(self._cards, 0))
+
+    def _create(self) -> None:
+        if self.path.is_dir():
+            raise StorageError(f"{self.path}: is a directory, so no product can be written there")
+        self._fd = self._open(os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        with naming(self._partial, "making it", self._nbytes()):
+            os.ftruncate(self._fd, self._nbytes())
+        reserve(self._fd, self._nbytes(), self._partial)
+
+    def _open(self, flags: int) -> int:
+        with naming(self._partial, "opening it"):
+            return os.open(self._partial, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+
+    def _nbytes(self) -> int:
+        table = beams_table_bytes(len(self._beams)) if self._beams else 0
+        return self._data_start + padded(len(self._sums) * self._plane_bytes) + table
+
+    def _finish(self) -> None:
+        """Blank channels, then data on disc everywhere, then header and table, then the name."""
+        comm = self._comm
+        done = merge_disjoint(comm, self._written, self._written)
+        if total(comm, int(self._written.sum())) != int(done.sum()):
+            raise RuntimeError(f"{self.path}: several ranks wrote the same channel")
+        with all_or_none(comm, f"writing {self.path.name}"):
+            blank = np.full(self._shape, np.nan, np.float32)
+            for chan in np.flatnonzero(~done)[comm.rank :: comm.size]:
+                self.write_plane(int(chan), blank)
+            if self._written.any():
+                with naming(self._partial, "waiting for the disk"):
+                    os.fsync(self._fd)
+        datasum = fold(total(comm, int(self._sums.sum())))
+        on_root(comm, f"finishing {self.path}", lambda: self._publish(datasum))
+        self._close_file()
+
+    def _publish(self, datasum: int) -> None:
+        with naming(self.path, "putting it in place"):
+            write_at(self._fd, with_checksums(self._cards, datasum), 0)
+            if self._beams:
+                table = beams_table(self._beams)
+                write_at(self._fd, table, self._nbytes() - len(table))
+            os.fsync(self._fd)
+            faults.reach("product-before-rename")
+            os.replace(self._partial, self.path)
+            faults.reach("product-after-rename")
+            fsync_directory(self.path.parent)
+
+    def _close_file(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def _discard(self) -> None:
+        mine = self._fd >= 0 and self._comm.rank == 0
+        self._close_file()
+        if mine:
+            self._partial.unlink(missing_ok=True)
+
+
+def footprint_bytes(products: Iterable[str], nchan: int, ny: int, nx: int) -> int:
+    """Disc space of ``products`` (names such as "image"; "sumwt" has one pixel per channel), with room for headers.
+
+    Counts a BEAMS table for every product, and 45 kB of header each: an upper bound for histories of up to 500 cards.
+    """
+    pixels = {"sumwt": 1}
+    return sum(_HEADER_ALLOWANCE_BYTES + padded(nchan * pixels.get(name, ny * nx) * _DISK.itemsize)
+               + beams_table_bytes(nchan) for name in products)

@@ -1,0 +1,298 @@
+"""Ingest: MeasurementSets, stored by row, become a visibility store, stored by channel. The corner turn, in parallel.
+
+Each rank reads its rows of a row chunk, an all-to-all exchange gives each rank its channels of the chunk, and all write
+together. Memory is bounded by a budget, whatever the size of the data; the result doesn't depend on the number of
+ranks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial as partial_call
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from radps_mpi.data.axis import FRAMES
+from radps_mpi.data.observation import ObservationMeta
+from radps_mpi.errors import DataError, UsageError
+from radps_mpi.io import durable, hdf5
+from radps_mpi.io.ingest_plan import ObservationPlan, plan_source
+from radps_mpi.io.ingest_scan import Pair, scan_source, segments_of, selected_rows, split_pairs
+from radps_mpi.io.ingest_turn import turn_observation
+from radps_mpi.io.measurement_set import SetTables, describe
+from radps_mpi.io.measurement_set_frames import FACTOR_BLOCK, frame_factors
+from radps_mpi.io.measurement_set_rows import MainTable
+from radps_mpi.io.selection import (
+    RowChoice,
+    Selection,
+    SelectionOptions,
+    choose_data_column,
+    resolve,
+    selection_per_source,
+)
+from radps_mpi.io.visibility_store import (
+    FORMAT,
+    ROW_CHUNK,
+    VERSION,
+    dataset_layout,
+    metadata_digest,
+    write_meta,
+)
+from radps_mpi.parallel import all_or_none, merge_disjoint, on_root
+from radps_mpi.parallel.types import Comm
+
+MEMORY_BYTES = 1 << 30
+"""Default budget per rank for the arrays of one slab."""
+
+
+def ingest(
+    comm: Comm,
+    sources: Sequence[str],
+    selection: Sequence[Selection] | SelectionOptions,
+    path: str | os.PathLike[str],
+    *,
+    memory_bytes: int = MEMORY_BYTES,
+    row_chunk: int = ROW_CHUNK,
+) -> tuple[ObservationMeta, ...]:
+    """Write the selected visibilities of MeasurementSets into a new visibility store at ``path``. Collective.
+
+    The store is written beside ``path`` as ``<path>.partial`` and put in its place when it is complete and on stable
+    storage; an older store is untouched until then.
+
+    Parameters
+    ----------
+    sources, selection : MeasurementSets, and what to take of each: one :class:`Selection` per MeasurementSet, or the
+    run's
+        configuration.
+    memory_bytes : budget per rank for the data of a slab; does not change the result.
+    row_chunk : rows per chunk; part of the format's contract between stores that are compared.
+
+    Returns
+    -------
+    The observations in the store, each with its counts (``.report``).
+
+    Raises
+    ------
+    UsageError, DataError, StorageError
+        On every rank, with one clear line.
+    """
+    selections = selection_per_source(selection, len(sources)) if isinstance(selection, SelectionOptions) else selection
+    if len(sources) != len(selections) or not sources:
+        raise UsageError(f"{len(selections)} selections for {len(sources)} MeasurementSets")
+    final = Path(path)
+    partial = final.with_name(final.name + ".partial")
+    tables, choices, plans = _plan(comm, sources, selections, row_chunk)
+    try:
+        on_root(comm, f"laying out {partial}", lambda: _lay_out(partial, plans))
+        finished = _fill(comm, partial, tables, choices, plans, memory_bytes)
+        _finish(comm, partial, final, finished, plans)
+    except Exception:
+        if comm.rank == 0:
+            partial.unlink(missing_ok=True)
+        raise
+    return finished
+
+
+def report_lines(meta: ObservationMeta) -> list[str]:
+    """What ingest did to an observation, for the log: one line of what it is, one of every count that isn't zero."""
+    report = meta.report
+    span = f"{meta.freq_hz[0] / 1e6:.6f} to {meta.freq_hz[-1] / 1e6:.6f} MHz {meta.frequency_frame}"
+    head = (
+        f"{meta.source}: field {meta.field_id} ({meta.field_name}), spw {meta.spw_id}: {meta.nrow} rows, "
+        f"{meta.nchan} channels ({span}), {' '.join(meta.corr_types)}, {meta.data_column}, {meta.weight_column}"
+    )
+    share = 100.0 * report.good_samples / max(report.samples, 1)
+    counts = [f"{name.replace('_', ' ')} {count}" for name, count in report.as_dict().items()
+              if count and name not in ("rows", "samples")]  # fmt: skip
+    return [head, f"  {share:.2f} % of {report.samples} samples good; " + (", ".join(counts) or "nothing left out")]
+
+
+# Planning -----------------------------------------------------------------------------------------------------------
+
+
+def _plan(
+    comm: Comm, sources: Sequence[str], selections: Sequence[Selection], row_chunk: int
+) -> tuple[list[SetTables], list[RowChoice], list[ObservationPlan]]:
+    tables: list[SetTables] = []
+    choices: list[RowChoice] = []
+    plans: list[ObservationPlan] = []
+    for index, (source, selection) in enumerate(zip(sources, selections, strict=True)):
+        described, column, first_time_s = on_root(comm, f"reading {source}", partial_call(_describe, source, selection))
+        choice = resolve(selection, described, first_time_s)
+        scan = scan_source(comm, described, choice)
+        if not scan:
+            raise DataError(f"{source}: no rows are selected{_nothing_left(described, selection)}")
+        plans += on_root(
+            comm,
+            f"planning {source}",
+            partial_call(
+                plan_source,
+                index,
+                described,
+                choice,
+                scan,
+                data_column=column,
+                first_index=len(plans),
+                row_chunk=row_chunk,
+            ),
+        )
+        tables.append(described)
+        choices.append(choice)
+    return tables, choices, plans
+
+
+def _describe(source: str, selection: Selection) -> tuple[SetTables, str, float]:
+    tables = describe(source)
+    column = choose_data_column(selection.datacolumn, tables)
+    with MainTable(source) as main:
+        return tables, column, main.first_time_s()
+
+
+def _nothing_left(tables: SetTables, selection: Selection) -> str:
+    if tables.nrow == 0:
+        return ": the MeasurementSet has no rows"
+    given = [
+        f"{name} {text!r}"
+        for name in Selection.__slots__
+        if (text := getattr(selection, name)) and name != "datacolumn"
+    ]
+    return f" by {', '.join(given)}" if given else ": it holds autocorrelations only"
+
+
+# Layout -------------------------------------------------------------------------------------------------------------
+
+
+def _lay_out(partial: Path, plans: Sequence[ObservationPlan]) -> None:
+    """Create the whole structure of the file, by one process: then nobody else changes HDF5 metadata."""
+    with durable.naming(partial, "creating it"):
+        partial.parent.mkdir(parents=True, exist_ok=True)
+    with hdf5.create_file(partial) as file:
+        hdf5.set_text(file, "format", FORMAT)
+        file.attrs["version"] = np.int64(VERSION)
+        hdf5.set_text(file, "creator", f"radps-mpi {_own_version()}")
+        for plan in plans:
+            group = file.create_group(plan.meta.name)
+            for name, (shape, dtype, axes, unit) in dataset_layout(plan.meta).items():
+                hdf5.create_dataset(group, name, shape, dtype, axes=axes, unit=unit)
+    descriptor = os.open(partial, os.O_RDWR)
+    try:
+        durable.reserve(descriptor, os.fstat(descriptor).st_size, partial)
+    finally:
+        os.close(descriptor)
+
+
+def _own_version() -> str:
+    try:
+        return package_version("radps-mpi")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+# Data ---------------------------------------------------------------------------------------------------------------
+
+
+def _fill(
+    comm: Comm,
+    partial: Path,
+    tables: Sequence[SetTables],
+    choices: Sequence[RowChoice],
+    plans: Sequence[ObservationPlan],
+    memory_bytes: int,
+) -> tuple[ObservationMeta, ...]:
+    file = hdf5.open_for_writing(partial, comm)
+    try:
+        for source, (described, choice) in enumerate(zip(tables, choices, strict=True)):
+            own = {(p.meta.field_id, p.meta.data_desc_id): p for p in plans if p.meta.source_index == source}
+            with all_or_none(comm, f"listing the rows of {described.path}"):
+                _list_rows(comm, file, described, choice, own)
+        file.flush()
+        comm.Barrier()
+        return tuple(turn_observation(comm, file, plan, memory_bytes) for plan in plans)
+    finally:
+        file.close()
+
+
+def _list_rows(
+    comm: Comm, file: h5py.File, tables: SetTables, choice: RowChoice, plans: dict[Pair, ObservationPlan]
+) -> None:
+    """Put each observation's row numbers into the store, in the MeasurementSet's order for now."""
+    with MainTable(tables.path) as main:
+        for segment, start, nrow in segments_of(tables, comm.rank, comm.size):
+            rows, numbers = selected_rows(main, tables, choice, start, nrow)
+            cross = rows["ANTENNA1"] != rows["ANTENNA2"]
+            for pair, inside in split_pairs(rows):
+                mine = numbers[inside & cross]
+                if len(mine):
+                    first = plans[pair].row_start[segment]
+                    file[plans[pair].meta.name]["source_row"][first : first + len(mine)] = mine
+
+
+# The end ------------------------------------------------------------------------------------------------------------
+
+
+def _finish(
+    comm: Comm, partial: Path, final: Path, finished: Sequence[ObservationMeta], plans: Sequence[ObservationPlan]
+) -> None:
+    factors = [_frame_factors(comm, meta, plan.times_s) for meta, plan in zip(finished, plans, strict=True)]
+    on_root(comm, f"completing {partial}", lambda: _write_metadata(partial, finished, plans, factors))
+    with all_or_none(comm, f"syncing {partial}"), durable.naming(partial, "syncing it"):
+        _sync(partial)
+    on_root(comm, f"putting {final} in place", lambda: _put_in_place(partial, final))
+
+
+def _frame_factors(comm: Comm, meta: ObservationMeta, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    mine = np.arange(len(times_s)) // FACTOR_BLOCK % comm.size == comm.rank
+    values = np.zeros((len(times_s), len(FRAMES)))
+    with all_or_none(comm, f"converting the frequencies of {meta.source}"):
+        if mine.any():
+            values[mine] = frame_factors(
+                times_s[mine],
+                time_scale=meta.time_scale,
+                frame=meta.frequency_frame,
+                direction_rad=meta.direction_rad,
+                direction_frame="J2000" if meta.ephemeris else meta.direction_frame,
+                observatory_m=meta.observatory_itrf_m,
+            )
+    return merge_disjoint(comm, values, mine)
+
+
+def _write_metadata(
+    partial: Path,
+    finished: Sequence[ObservationMeta],
+    plans: Sequence[ObservationPlan],
+    factors: Sequence[NDArray[np.float64]],
+) -> None:
+    with hdf5.open_for_writing(partial) as file:
+        for meta, plan, factor in zip(finished, plans, factors, strict=True):
+            group = file[meta.name]
+            for name, values in (
+                ("freq_hz", meta.freq_hz),
+                ("width_hz", meta.width_hz),
+                ("samples", meta.samples),
+                ("time_s", plan.times_s),
+                ("frame_factor", factor),
+            ):
+                group[name][...] = values
+            write_meta(group, meta)
+        file.flush()
+        hdf5.set_text(file, "metadata_digest", metadata_digest(file))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _put_in_place(partial: Path, final: Path) -> None:
+    with durable.naming(final, "putting it in place"):
+        os.replace(partial, final)
+        durable.fsync_directory(final.absolute().parent)

@@ -1,0 +1,95 @@
+"""Rows of a MeasurementSet's main table: index columns by segment, data of chosen rows by band of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radps_mpi.errors import DataError
+from radps_mpi.io.measurement_set_tables import first_line, open_table, read_cell, read_column
+
+_INTEGER_COLUMNS = ("ANTENNA1", "ANTENNA2", "DATA_DESC_ID", "FIELD_ID", "OBSERVATION_ID", "SCAN_NUMBER", "STATE_ID")
+
+
+class MainTable:
+    """The main table, open for reading by this process."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._table = open_table(Path(path))
+        self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._chosen: Any = None
+
+    def close(self) -> None:
+        """Release the table."""
+        self._chosen = None
+        self._table.close()
+
+    def __enter__(self) -> MainTable:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def first_time_s(self) -> float:
+        """TIME of the first row, 0 where there are no rows."""
+        return float(read_column(self._table, "TIME", 0, 1)[0]) if self._table.nrows() else 0.0
+
+    def index(self, start: int, nrow: int, *, with_uvw: bool) -> dict[str, NDArray[Any]]:
+        """Columns that say what each of some consecutive rows is: (nrow,) int64 ids, TIME float64, and UVW (nrow,
+        3)."""
+        rows: dict[str, NDArray[Any]] = {
+            name: np.asarray(read_column(self._table, name, start, nrow), dtype=np.int64) for name in _INTEGER_COLUMNS
+        }
+        rows["TIME"] = np.asarray(read_column(self._table, "TIME", start, nrow), dtype=np.float64)
+        if with_uvw:
+            rows["UVW"] = np.asarray(read_column(self._table, "UVW", start, nrow), dtype=np.float64).reshape(-1, 3)
+        return rows
+
+    def column(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """One column of chosen rows, (nrow, ...)."""
+        if not len(rows):
+            return np.empty(0)
+        return np.asarray(read_column(self._choose(rows), name))
+
+    def slab(self, name: str, rows: NDArray[np.int64], chan0: int, chan1: int, npol: int) -> NDArray[Any]:
+        """Channels ``chan0 <= c < chan1`` of a data column for chosen rows: (nrow, nchan, npol)."""
+        try:
+            block = self._choose(rows).getcolslice(name, [chan0, 0], [chan1 - 1, npol - 1])
+        except RuntimeError as error:
+            raise DataError(f"{self.path}: column {name} can't be read: {first_line(error)}") from error
+        if np.shape(block) != (len(rows), chan1 - chan0, npol):
+            raise DataError(f"{self.path}: column {name} has cells of another shape than {npol} correlations")
+        return np.asarray(block)
+
+    def cell_shape(self, name: str, row: int) -> tuple[int, ...] | None:
+        """Shape of one cell, None where the column or the cell is missing."""
+        if name not in self._table.colnames():
+            return None
+        cell = read_cell(self._table, name, row)
+        return None if cell is None else tuple(np.shape(cell))
+
+    def _choose(self, rows: NDArray[np.int64]) -> Any:
+        """A view of some rows; the last one is kept, since all columns of a chunk are read one after the other."""
+        if self._chosen is None or not np.array_equal(rows, self._rows):
+            self._chosen = self._table.selectrows(rows.tolist())
+            self._rows = rows.copy()
+        return self._chosen
+
+
+def partner_correlations(corr_types: Sequence[str]) -> NDArray[np.int64] | None:
+    """For each correlation the one that holds its conjugate when the antennas change places: XY and YX, RL and LR.
+
+    None if a cross hand's partner isn't recorded: such rows can't be turned round.
+    """
+    turned = [name[::-1] for name in corr_types]
+    if any(name not in corr_types for name in turned):
+        return None
+    return np.array([list(corr_types).index(name) for name in turned], dtype=np.int64)

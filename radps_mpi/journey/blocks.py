@@ -1,0 +1,219 @@
+"""Images of channel blocks: read, weight, predict, grid, transform; by one rank, or by a team that shares a block's leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radps_mpi.decomposition import ChannelBlock, Leaf
+from radps_mpi.imaging import residual, weighting
+from radps_mpi.imaging.channel_map import ChannelMap, map_channels
+from radps_mpi.imaging.gridding import Gridder
+from radps_mpi.imaging.preparation import PreparedPiece, RawPiece, continuum_map, prepare_piece
+from radps_mpi.io.visibility_store import VisibilityStore
+from radps_mpi.journey.describe import Description
+from radps_mpi.parallel import TreeSum, all_or_none, broadcast, every_rank, leaf_owner, reduce_tree
+from radps_mpi.parallel.types import Comm
+
+
+@dataclass(slots=True)
+class FirstImages:
+    """What the first pass over a block gives: PSF and dirty image (nchan, ny, nx) float32, NaN where a channel has no data, and
+    the sums (3, nchan) of :func:`radps_mpi.imaging.weighting.apply_weights`."""
+
+    psf: NDArray[np.float32]
+    dirty: NDArray[np.float32]
+    sums: NDArray[np.float64]
+
+
+class BlockImager:
+    """Images blocks for one rank. ``cache_bytes`` bounds the weighted visibilities kept between major cycles."""
+
+    def __init__(self, description: Description, store: VisibilityStore, cache_bytes: int) -> None:
+        config = description.config
+        self.d = description
+        self.store = store
+        self.gridder = Gridder(
+            description.geometry, nlane=description.nlane, epsilon=config.image.epsilon,
+            precision=config.image.precision, threads=config.parallel.threads,
+            kind="plane" if description.continuum else "lanes", rows=max(1, description.nrow),
+        )  # fmt: skip
+        self._cache = _Cache(cache_bytes)
+        self.beyond = 0
+
+    def keep_only(self, blocks: set[int]) -> None:
+        """Forget the cached visibilities of blocks that this rank no longer has."""
+        self._cache.keep_only(blocks)
+
+    def first_pass(self, team: Comm, block: ChannelBlock) -> FirstImages | None:
+        """PSF and dirty image of a block on the team's first rank, None on the others. Collective over the team."""
+        psf_tree, dirty_tree, sum_tree = (TreeSum(len(self.d.leaves)) for _ in range(3))
+        density = self._density(team, block)
+        with all_or_none(team, f"imaging channels {block.start} to {block.stop - 1}"):
+            for leaf, pieces, sums in self._weighted(team, block, density):
+                sum_tree.add(leaf.index, sums)
+                psf_tree.add(leaf.index, residual.grid_psf(self.gridder, pieces))
+                dirty_tree.add(leaf.index, residual.grid_residual(self.gridder, pieces, None))
+        sums = self._reduce(team, sum_tree, (3, self._ndest), np.dtype(np.float64))
+        psf = self._reduce(team, psf_tree, self.gridder.grid_shape, self.gridder.dtype)
+        dirty = self._reduce(team, dirty_tree, self.gridder.grid_shape, self.gridder.dtype)
+        if sums is None or psf is None or dirty is None:
+            return None
+        n = block.nchan
+        psf_image = residual.normalise(self.gridder.to_dirty(psf), sums[0])[:n]
+        return FirstImages(psf_image, residual.normalise(self.gridder.to_dirty(dirty), sums[0])[:n], sums[:, :n])
+
+    def residual(
+        self, team: Comm, block: ChannelBlock, model: NDArray[np.float32] | None
+    ) -> NDArray[np.float32] | None:
+        """Residual images (nchan, ny, nx) of a block for a model of the same shape (None: zero), on the team's first rank.
+
+        Collective over the team; every rank of it passes the model.
+        """
+        tree, sum_tree = TreeSum(len(self.d.leaves)), TreeSum(len(self.d.leaves))
+        density = self._density(team, block)
+        with all_or_none(team, f"computing residuals of channels {block.start} to {block.stop - 1}"):
+            model_grid = None if model is None or not model.any() else self.gridder.from_model(self._padded(model))
+            for leaf, pieces, sums in self._weighted(team, block, density):
+                sum_tree.add(leaf.index, sums)
+                tree.add(leaf.index, residual.grid_residual(self.gridder, pieces, model_grid))
+            if model_grid is not None:
+                self.gridder.release(model_grid)
+        sums = self._reduce(team, sum_tree, (3, self._ndest), np.dtype(np.float64))
+        grid = self._reduce(team, tree, self.gridder.grid_shape, self.gridder.dtype)
+        if grid is None or sums is None:
+            return None
+        return residual.normalise(self.gridder.to_dirty(grid), sums[0])[: block.nchan]
+
+    @property
+    def _ndest(self) -> int:
+        return 1 if self.d.continuum else self.d.nlane
+
+    def _padded(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
+        padded = np.zeros((self.d.nlane, *model.shape[1:]), np.float32)
+        np.copyto(padded[: len(model)], model, where=np.isfinite(model))
+        return padded
+
+    def _my_leaves(self, team: Comm) -> list[Leaf]:
+        owner = leaf_owner(len(self.d.leaves), team.size)
+        return [leaf for leaf in self.d.leaves if owner[leaf.index] == team.rank]
+
+    def _reduce(
+        self, team: Comm, tree: TreeSum, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> NDArray[Any] | None:
+        return reduce_tree(team, tree, leaf_owner(len(self.d.leaves), team.size), shape, dtype)
+
+    def _density(self, team: Comm, block: ChannelBlock) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Weight density of the block and its factors, on all ranks of the team; None where weights are natural or cached."""
+        if not self.d.scheme.needs_density:
+            return None
+        if every_rank(team, all((block.index, leaf.index) in self._cache for leaf in self._my_leaves(team))):
+            return None
+        self._cache.forget(block.index)  # partly cached: all ranks must sum the density again
+        geometry, ndest = self.d.geometry, self._ndest
+        trees = TreeSum(len(self.d.leaves)), TreeSum(len(self.d.leaves))
+        with all_or_none(team, f"weighting channels {block.start} to {block.stop - 1}"):
+            for leaf in self._my_leaves(team):
+                pieces = self._prepare(block, leaf)
+                self._cache.hold(block.index, leaf.index, pieces)
+                density, total = weighting.local_density(pieces, self.d.scheme, geometry, self.d.nlane)
+                trees[0].add(leaf.index, density)
+                trees[1].add(leaf.index, total)
+        summed = self._reduce(team, trees[0], (geometry.ny, geometry.nx, ndest), np.dtype(np.float64))
+        weights = self._reduce(team, trees[1], (ndest,), np.dtype(np.float64))
+        density = broadcast(team, summed, (geometry.ny, geometry.nx, ndest), np.dtype(np.float64))
+        total = broadcast(team, weights, (ndest,), np.dtype(np.float64))
+        return density, weighting.density_factors(self.d.scheme, density, total)
+
+    def _weighted(
+        self, team: Comm, block: ChannelBlock, density: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    ) -> Iterator[tuple[Leaf, list[PreparedPiece], NDArray[np.float64]]]:
+        """This rank's leaves with their imaging weights and the sums of them, in ascending order."""
+        for leaf in self._my_leaves(team):
+            found = self._cache.get(block.index, leaf.index)
+            if found is None:
+                pieces = self._cache.take_held(block.index, leaf.index) or self._prepare(block, leaf)
+                self.beyond += sum(p.beyond for p in pieces)
+                w, f2 = density if density is not None else (None, None)
+                sums = weighting.apply_weights(pieces, self.d.scheme, self.d.geometry, w, f2, self._ndest)
+                self._cache.put(block.index, leaf.index, pieces, sums)
+                found = pieces, sums
+            # the tree adds into what it is given: the cached sums must not be that array
+            yield leaf, found[0], found[1].copy()
+
+    def _prepare(self, block: ChannelBlock, leaf: Leaf) -> list[PreparedPiece]:
+        prepared = []
+        for obs, chunk0, chunk1, chan0, chan1 in leaf.pieces:
+            mapping = self._map(obs, block, chan0, chan1)
+            if mapping.is_empty:
+                continue
+            o = self.d.observations[obs]
+            rows = self.store.read_rows(obs, chunk0, chunk1)
+            weight = rows.weight
+            if weight is None:
+                weight = self.store.read_weight(obs, mapping.first, mapping.stop, chunk0, chunk1)
+            raw = RawPiece(
+                mapping.first, self.store.read(obs, mapping.first, mapping.stop, chunk0, chunk1),
+                weight if weight.ndim == 3 else weight[None], rows.uvw_m, rows.time_index,
+            )  # fmt: skip
+            nlane = mapping.stop - mapping.first if self.d.continuum else self.d.nlane
+            prepared.append(
+                prepare_piece(
+                    raw, mapping, o.hands, o.turn, self.d.geometry, nlane=nlane,
+                    with_density=self.d.scheme.needs_density and not self.d.continuum,
+                )  # fmt: skip
+            )
+        return prepared
+
+    def _map(self, obs: int, block: ChannelBlock, chan0: int, chan1: int) -> ChannelMap:
+        native, spectral = self.d.observations[obs].native, self.d.config.spectral
+        if self.d.continuum:
+            return continuum_map(native, chan0, chan1)
+        return map_channels(
+            self.d.axis, block.start, block.stop, native,
+            interpolation=spectral.interpolation, binning=spectral.binning,
+        )  # fmt: skip
+
+
+class _Cache:
+    """Prepared visibilities by (block, leaf), as many as fit; nothing is evicted for another, since blocks are visited in
+    turn and every one is as likely to be needed next."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit, self._used = limit_bytes, 0
+        self._weighted: dict[tuple[int, int], tuple[list[PreparedPiece], NDArray[np.float64]]] = {}
+        self._held: dict[tuple[int, int], list[PreparedPiece]] = {}
+
+    def __contains__(self, key: tuple[int, int]) -> bool:
+        return key in self._weighted
+
+    def get(self, block: int, leaf: int) -> tuple[list[PreparedPiece], NDArray[np.float64]] | None:
+        return self._weighted.get((block, leaf))
+
+    def put(self, block: int, leaf: int, pieces: list[PreparedPiece], sums: NDArray[np.float64]) -> None:
+        size = sum(p.nbytes for p in pieces)
+        if self._used + size <= self._limit:
+            self._weighted[block, leaf] = pieces, sums
+            self._used += size
+
+    def hold(self, block: int, leaf: int, pieces: list[PreparedPiece]) -> None:
+        """Keep naturally weighted pieces from the density to the weighting, if they fit; one block at a time."""
+        self._held = {key: value for key, value in self._held.items() if key[0] == block}
+        held = sum(p.nbytes for kept in self._held.values() for p in kept)
+        if not self._held or self._used + held + sum(p.nbytes for p in pieces) <= self._limit:
+            self._held[block, leaf] = pieces
+
+    def take_held(self, block: int, leaf: int) -> list[PreparedPiece] | None:
+        return self._held.pop((block, leaf), None)
+
+    def forget(self, block: int) -> None:
+        for key in [k for k in self._weighted if k[0] == block]:
+            self._used -= sum(p.nbytes for p in self._weighted.pop(key)[0])
+
+    def keep_only(self, blocks: set[int]) -> None:
+        for block in {key[0] for key in self._weighted} - blocks:
+            self.forget(block)

@@ -1,0 +1,264 @@
+"""From visibilities to a CLEANed state: PSF and dirty images, then minor and major cycles until tclean's rules say stop.
+
+All per-channel numbers live in the checkpoint's table, which is the same on all ranks after each commit: decisions are made
+from it alone, so that they don't depend on who computed what, nor on how often the run was interrupted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radps_mpi.data.beam import NULL_BEAM, Beam
+from radps_mpi.decomposition import ChannelBlock, deal_channels
+from radps_mpi.errors import DataError
+from radps_mpi.imaging.beams import fallback_beams, fit_beam
+from radps_mpi.imaging.minor_cycle import hogbom, peak_in_mask, sidelobe_level
+from radps_mpi.imaging.stopping import ControlState, CyclePlan, Measured, begin, check, plan_cycle, record_cycle
+from radps_mpi.io.commit import Checkpoint
+from radps_mpi.io.manifest import FLAG_BEAM_FALLBACK, FLAG_BLANK, IMAGED, PENDING
+from radps_mpi.journey.blocks import BlockImager
+from radps_mpi.journey.describe import Description
+from radps_mpi.journey.masking import MaskSource
+from radps_mpi.journey.ranks import Assignment, assign, work_through
+from radps_mpi.journey.reporting import Reporter
+from radps_mpi.parallel import all_or_none, merge_disjoint
+from radps_mpi.parallel.types import Comm
+
+
+class Cycles:
+    """The loop over one run's state. Every method is collective."""
+
+    def __init__(
+        self, comm: Comm, description: Description, imager: BlockImager, state: Checkpoint, masks: MaskSource,
+        report: Reporter,
+    ) -> None:  # fmt: skip
+        self.comm, self.d, self.imager, self.state, self.masks, self.report = (
+            comm, description, imager, state, masks, report,
+        )  # fmt: skip
+
+    def make_first_images(self) -> None:
+        """PSF, beam and dirty image of every block that doesn't have them yet, committed as they are finished."""
+        pending = [bool((self.state.table["status"][b.start : b.stop] == PENDING).any()) for b in self.d.blocks]
+        if any(pending):
+            share = assign(self.comm, self.d, [float(p) for p in pending])
+            self._work(share, "making PSFs and dirty images", self._first_block, {})
+            share.free()
+        self._settle_beams()
+
+    def _work(self, share: Assignment, phase: str, work: Any, changes: dict[str, Any]) -> None:
+        self.imager.keep_only({b.index for b in share.blocks})
+        work_through(
+            self.comm, share, phase, work, lambda: self.state.commit(changes),
+            lambda done: self.report.progress(phase, done, share.rounds, self.state),
+        )
+
+    def _first_block(self, team: Comm, block: ChannelBlock) -> None:
+        images = self.imager.first_pass(team, block)
+        if images is None:
+            return
+        for k in range(block.nchan):
+            chan, sumwt = block.start + k, float(images.sums[0, k])
+            if sumwt <= 0.0:
+                self.state.stage(chan, status=IMAGED, flags=FLAG_BLANK, cycle=0)
+                continue
+            beam = fit_beam(images.psf[k], self.d.geometry)
+            self.state.stage(
+                chan, psf=images.psf[k], residual=images.dirty[k], cycle=0, beam=beam or NULL_BEAM, status=IMAGED,
+                flags=0 if beam else FLAG_BEAM_FALLBACK, sumwt=sumwt, noise_sum=float(images.sums[1, k]),
+                sidelobe=sidelobe_level(images.psf[k], beam, self.d.geometry) if beam else 0.0,
+                **self._peaks(chan, images.dirty[k]),
+            )  # fmt: skip
+
+    def _peaks(self, chan: int, residual: NDArray[np.float32]) -> dict[str, float]:
+        mask = self.masks.of(chan)
+        return {
+            "peak_residual_jy": peak_in_mask(residual, mask),
+            "image_peak_jy": peak_in_mask(residual),
+            "mask_pixels": int(np.count_nonzero(mask)),
+        }
+
+    def _settle_beams(self) -> None:
+        """Planes whose fit failed take the largest beam, and the sidelobe level against it."""
+        table = self.state.table
+        failed = (table["flags"] & FLAG_BEAM_FALLBACK != 0) & (table["beam_major_rad"] == 0.0)
+        fitted = [None if f else beam_of_record(r) for f, r in zip(failed, table, strict=True)]
+        largest_beam = next((b for f, b in zip(failed, fallback_beams(fitted), strict=True) if f), NULL_BEAM)
+        if not failed.any() or largest_beam.is_null:
+            return
+        with all_or_none(self.comm, "fitting beams"):
+            for chan in deal_channels(np.flatnonzero(failed), self.comm.rank, self.comm.size).tolist():
+                psf = self.state.read_psf(chan)
+                if psf is not None:
+                    self.state.stage(
+                        chan, beam=largest_beam, sidelobe=sidelobe_level(psf, largest_beam, self.d.geometry)
+                    )
+        self.state.commit()
+
+    def clean(self) -> ControlState:
+        """Minor and major cycles until every channel has stopped; returns how and why."""
+        control = self.d.control
+        state = self._resume_control()
+        while True:
+            plan = self._interrupted_plan()
+            if plan is None:
+                measured = self.measured()
+                state = check(control, state, measured)
+                self.report.cycle(state)
+                if state.finished:
+                    break
+                plan = plan_cycle(control, state, measured)
+                if not plan.active.any():
+                    raise DataError("control: no channel can be cleaned although none has stopped")
+                before = self.state.table["iterations"].copy()
+                self.state.commit({"control": state.to_dict(), "plan": _plan_to_dict(plan, before)})
+            self._cycle(plan, state.cycle + 1)
+            done, before = self.state.table, self.state.header["plan"]["iterations_before"]
+            state = record_cycle(control, state, plan, done["iterations"] - before, done["model_flux_jy"])
+            self.state.commit({"control": state.to_dict(), "plan": None})
+        self.state.commit({"control": state.to_dict(), "plan": None, "finished": True})
+        return state
+
+    def _resume_control(self) -> ControlState:
+        stored = self.state.header.get("control")
+        if stored is None:
+            return begin(self.d.control, self.d.axis.nchan)
+        state = ControlState.from_dict(stored)
+        if self.state.header.get("plan") is None and state.history and state.history[-1].cycle == state.cycle:
+            # These residuals were looked at already, perhaps under other limits (niter, threshold): look again, once.
+            running = tuple(0 for _ in state.stop_code)
+            return replace(state, stop_code=running, history=state.history[:-1])
+        return state
+
+    def _interrupted_plan(self) -> CyclePlan | None:
+        stored = self.state.header.get("plan")
+        return None if stored is None else _plan_from_dict(stored)
+
+    def _cycle(self, plan: CyclePlan, cycle: int) -> None:
+        """One set of minor cycles and the major cycle after it, for the channels that aren't that far yet."""
+        table = self.state.table
+        todo = plan.active & (table["cycle"] < cycle)
+        costs = [float(todo[b.start : b.stop].sum()) for b in self.d.blocks]
+        share = assign(self.comm, self.d, costs)
+        self._minor_cycles(plan, todo, cycle)
+        self.state.hand_over(share.owner)
+        self._work(
+            share, f"major cycle {cycle}", lambda team, block: self._residual_block(team, block, todo), {}
+        )
+        share.free()
+
+    def _minor_cycles(self, plan: CyclePlan, todo: NDArray[np.bool_], cycle: int) -> None:
+        self.report.phase(f"minor cycles {cycle}", int(todo.sum()))
+        mine = deal_channels(np.flatnonzero(todo), self.comm.rank, self.comm.size)
+        with all_or_none(self.comm, f"minor cycles {cycle}"):
+            for chan in mine.tolist():
+                self._minor_cycle(chan, plan, cycle)
+
+    def _minor_cycle(self, chan: int, plan: CyclePlan, cycle: int) -> None:
+        loaded, psf = self.state.load(chan), self.state.read_psf(chan)
+        if loaded.residual is None or psf is None or loaded.rewound_from is not None:
+            raise DataError(
+                f"{self.state.directory}: planes of channel {chan} changed on disk while the run was at work; resume it to "
+                "have them checked and recomputed"
+            )
+        model, result = hogbom(
+            loaded.residual, psf, self.masks.of(chan), gain=self.d.control.gain,
+            cycle_threshold_jy=float(plan.cycle_threshold_jy[chan]), max_iterations=int(plan.max_iterations[chan]),
+            model_in=loaded.model,
+        )  # fmt: skip
+        self.state.stage(
+            chan, model=model, cycle=cycle, iterations=int(loaded.record["iterations"]) + result.iterations,
+            model_flux_jy=float(model.sum(dtype=np.float64)), start_peak_jy=result.start_peak,
+        )  # fmt: skip
+
+    def repair(self) -> None:
+        """Recompute PSFs and residuals that a kill tore, from the committed models; their bits are those they had.
+
+        A residual has one slot: it is being overwritten while its channel's new model waits for the commit.
+        """
+        psf_torn, residual_torn = self._find_torn()
+        torn = psf_torn | residual_torn
+        if not torn.any():
+            return
+        self.report.note(f"{int(torn.sum())} channels were being written when the run stopped; recomputing them")
+        share = assign(self.comm, self.d, [float(torn[b.start : b.stop].sum()) for b in self.d.blocks])
+
+        def recompute(team: Comm, block: ChannelBlock) -> None:
+            if psf_torn[block.start : block.stop].any():
+                images = self.imager.first_pass(team, block)
+                if images is not None:
+                    for chan in block.start + np.flatnonzero(psf_torn[block.start : block.stop]):
+                        self.state.stage(int(chan), psf=images.psf[chan - block.start])
+            if residual_torn[block.start : block.stop].any():
+                self._residual_block(team, block, residual_torn)
+
+        self._work(share, "recomputing torn planes", recompute, {})
+        share.free()
+
+    def _find_torn(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        table = self.state.table
+        made = np.flatnonzero((table["status"] == IMAGED) & (table["flags"] & FLAG_BLANK == 0))
+        mine = deal_channels(made, self.comm.rank, self.comm.size)
+        torn, checked = np.zeros((self.d.axis.nchan, 2), np.uint8), np.zeros(self.d.axis.nchan, bool)
+        with all_or_none(self.comm, "checking the state"):
+            for chan in mine.tolist():
+                if self.state.read_model(chan) is None:
+                    raise DataError(f"{self.state.directory}: the model of channel {chan} is damaged; start the run again")
+                torn[chan] = self.state.read_psf(chan) is None, self.state.read_residual(chan) is None
+                checked[chan] = True
+        merged = merge_disjoint(self.comm, torn, checked).astype(bool)
+        return merged[:, 0], merged[:, 1]
+
+    def _residual_block(self, team: Comm, block: ChannelBlock, wanted: NDArray[np.bool_]) -> None:
+        """Residuals of a block from its current models, staged for the ``wanted`` (nchan,) channels."""
+        chans = range(block.start, block.stop)
+        model = np.zeros((block.nchan, *self.d.geometry.shape), np.float32)
+        for k, chan in enumerate(chans):
+            plane = self.state.read_model(chan)
+            if plane is None:
+                raise DataError(f"{self.state.directory}: the model of channel {chan} can't be read back")
+            model[k] = plane
+        images = self.imager.residual(team, block, model)
+        if images is None:
+            return
+        for k, chan in enumerate(chans):
+            if wanted[chan]:
+                self.state.stage(chan, residual=images[k], **self._peaks(chan, images[k]))
+
+    def measured(self) -> Measured:
+        """What the stopping rules look at, from the table."""
+        table = self.state.table
+        return Measured(
+            table["peak_residual_jy"].copy(), table["image_peak_jy"].copy(), table["sidelobe"].copy(),
+            table["mask_pixels"].astype(np.int64), valid_channels(table, self.d.config.spectral.edge_fraction),
+        )  # fmt: skip
+
+
+def valid_channels(table: NDArray[Any], edge_fraction: float) -> NDArray[np.bool_]:
+    """Channels that count in numbers shared by channels: not blank, and with at least ``edge_fraction`` of the median sum of
+    weights of the channels that have data."""
+    sumwt = table["sumwt"]
+    present = sumwt > 0.0
+    if not present.any():
+        return present
+    return present & (sumwt >= edge_fraction * float(np.median(sumwt[present])))
+
+
+def beam_of_record(record: np.void) -> Beam:
+    """The beam kept in a channel's record."""
+    return Beam(float(record["beam_major_rad"]), float(record["beam_minor_rad"]), float(record["beam_pa_rad"]))
+
+
+def _plan_to_dict(plan: CyclePlan, iterations_before: NDArray[np.int64]) -> dict[str, Any]:
+    """A cycle's control values as the manifest keeps them: fixed until the cycle is over, however often it is resumed."""
+    return {
+        "cycle_threshold_jy": plan.cycle_threshold_jy, "max_iterations": plan.max_iterations,
+        "active": plan.active.astype(np.uint8), "iterations_before": iterations_before,
+    }  # fmt: skip
+
+
+def _plan_from_dict(stored: dict[str, Any]) -> CyclePlan:
+    return CyclePlan(stored["cycle_threshold_jy"], stored["max_iterations"], stored["active"].astype(bool))

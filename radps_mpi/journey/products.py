@@ -1,0 +1,139 @@
+"""From the final state to FITS products: restore, mask, correct, write; every rank its channels, into one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radps_mpi.data.beam import NULL_BEAM, Beam
+from radps_mpi.decomposition import deal_channels
+from radps_mpi.errors import DataError
+from radps_mpi.imaging.common_beam import common_beam
+from radps_mpi.imaging.primary_beams import apply_pb_mask, pb_correct, primary_beam
+from radps_mpi.imaging.restoring import restore
+from radps_mpi.imaging.restoring_beam import parse_restoring_beam
+from radps_mpi.io.commit import Checkpoint
+from radps_mpi.io.fits_writer import FitsCubeWriter
+from radps_mpi.io.manifest import FLAG_BLANK
+from radps_mpi.journey.cycles import beam_of_record, valid_channels
+from radps_mpi.journey.describe import Description
+from radps_mpi.journey.masking import MaskSource
+from radps_mpi.parallel.types import Comm
+
+Plane = NDArray[np.float32]
+
+_UNITS = {"image": "Jy/beam", "image.pbcor": "Jy/beam", "residual": "Jy/beam", "model": "Jy/pixel"}
+
+
+def product_names(description: Description) -> list[str]:
+    """Which files this run writes, without prefix and .fits; image.pbcor rides with image."""
+    wanted = list(description.config.output.products)
+    if description.config.image.pbcor and "image" in wanted:
+        wanted.insert(wanted.index("image") + 1, "image.pbcor")
+    return wanted
+
+
+def product_path(imagename: str, product: str) -> str:
+    """Path of a product."""
+    return f"{imagename}.{product}.fits"
+
+
+class ProductMaker:
+    """Computes planes of the products from the state; local work only."""
+
+    def __init__(self, description: Description, state: Checkpoint, masks: MaskSource) -> None:
+        self.d, self.state, self.masks = description, state, masks
+        self.fitted = [beam_of_record(record) for record in state.table]
+        self.restoring = self._restoring_beams()
+
+    def _restoring_beams(self) -> list[Beam]:
+        choice = parse_restoring_beam(self.d.config.deconvolution.restoringbeam)
+        if choice == "":
+            return self.fitted
+        valid = valid_channels(self.state.table, self.d.config.spectral.edge_fraction)
+        beam = common_beam(b for b, v in zip(self.fitted, valid, strict=True) if v) if isinstance(choice, str) else choice
+        return [NULL_BEAM if fitted.is_null else beam for fitted in self.fitted]
+
+    def beams_of(self, product: str) -> Beam | list[Beam] | None:
+        """Beams for a product's header: one where all channels share it."""
+        if product == "psf":
+            return self.fitted
+        if product not in ("image", "image.pbcor"):
+            return None
+        if self.restoring is self.fitted or any(b.is_null for b in self.restoring):
+            return self.restoring
+        return self.restoring[0]
+
+    def is_blank(self, chan: int) -> bool:
+        """True for a channel without data: its planes are NaN."""
+        return bool(self.state.table["flags"][chan] & FLAG_BLANK)
+
+    def planes(self, chan: int, products: list[str]) -> dict[str, Plane]:
+        """The planes of a channel that isn't blank, by product."""
+        image = self.d.config.image
+        pb = primary_beam(self.d.geometry, float(self.d.axis.freq_hz[chan]), self.d.dish, image.pb_model)
+        make: dict[str, Callable[[], Plane]] = {
+            "residual": lambda: apply_pb_mask(self._residual(chan), pb, image.pblimit),
+            "model": lambda: self._model(chan),
+            "psf": lambda: self._psf(chan),
+            "pb": lambda: apply_pb_mask(pb, pb, image.pblimit),
+            "sumwt": lambda: np.full((1, 1), 2.0 * self.state.table["sumwt"][chan], np.float32),
+            "mask": lambda: self.masks.of(chan).astype(np.float32),
+        }
+        made = {name: make[name]() for name in products if name in make}
+        if "image" in products:
+            restored = self._restored(chan)
+            made["image"] = apply_pb_mask(restored, pb, image.pblimit)
+            if "image.pbcor" in products:
+                made["image.pbcor"] = pb_correct(restored, pb, image.pblimit)
+        return made
+
+    def _restored(self, chan: int) -> Plane:
+        shared = self.restoring is not self.fitted
+        return restore(
+            self._model(chan), self._residual(chan), self.restoring[chan], self.d.geometry,
+            fitted_beam=self.fitted[chan] if shared else None, threads=self.d.config.parallel.threads,
+        )  # fmt: skip
+
+    def _residual(self, chan: int) -> Plane:
+        return self._sound(chan, "residual", self.state.read_residual(chan))
+
+    def _model(self, chan: int) -> Plane:
+        return self._sound(chan, "model", self.state.read_model(chan))
+
+    def _psf(self, chan: int) -> Plane:
+        return self._sound(chan, "PSF", self.state.read_psf(chan))
+
+    def _sound(self, chan: int, what: str, plane: Plane | None) -> Plane:
+        if plane is None:
+            raise DataError(f"{self.state.directory}: the {what} of channel {chan} is damaged; resume the run to repair it")
+        return plane
+
+
+def write_products(comm: Comm, description: Description, state: Checkpoint, masks: MaskSource) -> list[str]:
+    """Write all products; collective. Returns their paths. Earlier products of the name stay until the new ones are whole."""
+    maker, names = ProductMaker(description, state, masks), product_names(description)
+    imagename, history = description.config.output.imagename, tuple(description.config.to_toml().splitlines())
+    point = replace(description.geometry, nx=1, ny=1)
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(
+                FitsCubeWriter(
+                    comm, product_path(imagename, name), point if name == "sumwt" else description.geometry,
+                    description.axis, bunit=_UNITS.get(name, ""), metadata=description.metadata,
+                    beams=maker.beams_of(name), history=history,
+                )  # fmt: skip
+            )
+            for name in names
+        }
+        for chan in deal_channels(np.arange(description.axis.nchan), comm.rank, comm.size).tolist():
+            if not maker.is_blank(chan):
+                for name, plane in maker.planes(chan, names).items():
+                    writers[name].write_plane(chan, plane)
+            elif "sumwt" in writers:
+                writers["sumwt"].write_plane(chan, np.zeros((1, 1), np.float32))
+    return [product_path(imagename, name) for name in names]

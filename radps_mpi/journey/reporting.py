@@ -1,0 +1,69 @@
+"""What people see of a run: log lines, status.json, the convergence table. Rank 0 writes; the calls are made by all ranks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import fields
+
+from radps_mpi.data.cycle_report import CycleReport
+from radps_mpi.imaging.stopping import ControlState
+from radps_mpi.io.commit import Checkpoint
+from radps_mpi.io.run_directory import RunDirectory, Status, now_text
+from radps_mpi.parallel.types import Comm
+
+
+class Reporter:
+    """Reports of one run. Only rank 0 does anything."""
+
+    def __init__(self, comm: Comm, directory: RunDirectory) -> None:
+        self._rank, self._nrank, self._directory = comm.rank, comm.size, directory
+        self._phase, self._began, self._control = "", time.monotonic(), (0, 0, None)
+
+    def note(self, text: str) -> None:
+        """One line on stderr and in the log."""
+        if self._rank == 0:
+            sys.stderr.write(f"radps: {text}\n")
+            sys.stderr.flush()
+            with open(self._directory.logs / "radps.log", "a", encoding="utf-8") as log:
+                log.write(f"{now_text()} {text}\n")
+
+    def phase(self, phase: str, total: int) -> None:
+        """A part of the run begins, with so much to do."""
+        self._phase, self._began = phase, time.monotonic()
+        self.note(f"{phase}: {total}")
+        self._write(0, total, None)
+
+    def progress(self, phase: str, done: int, total: int, state: Checkpoint) -> None:
+        """``done`` of ``total`` rounds of a phase are committed."""
+        if phase != self._phase:
+            self._phase, self._began = phase, time.monotonic()
+        spent = time.monotonic() - self._began
+        self._write(done, total, spent * (total - done) / done if done else None)
+        if done == total:
+            self.note(f"{phase}: done (commit {state.header['commit']})")
+
+    def cycle(self, state: ControlState) -> None:
+        """A look at the residuals: a row of the convergence table."""
+        self._control = (state.cycle, state.iterdone, max(state.peak_jy, default=0.0))
+        last = state.history[-1]
+        text = f"cycle {last.cycle}: peak residual {1e3 * last.peak_residual_jy:.4g} mJy/beam"
+        if last.iterations:
+            text += f" after {last.iterations} iterations down to {1e3 * last.cycle_threshold_jy:.4g} mJy/beam"
+            text += f", model {last.model_flux_jy:.4g} Jy"
+        self.note(text + (f"; {last.stop}" if last.stop else ""))
+        if self._rank == 0:
+            names = [f.name for f in fields(CycleReport)]
+            self._directory.write_convergence(names, ([getattr(r, n) for n in names] for r in state.history))
+
+    def event(self, event: str, **details: object) -> None:
+        """An entry of provenance.json."""
+        if self._rank == 0:
+            self._directory.add_event(event, **details)
+
+    def _write(self, done: int, total: int, eta_s: float | None) -> None:
+        if self._rank == 0:
+            cycle, iterations, peak = self._control
+            self._directory.write_status(
+                Status(self._phase, cycle, done, total, eta_s, peak, iterations, self._nrank)
+            )

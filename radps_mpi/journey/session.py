@@ -1,0 +1,188 @@
+"""Opening and closing a run: its directory and lock, its state, new or found, and what is refused before work begins."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from radps_mpi import __version__
+from radps_mpi.config import RunConfig, differences
+from radps_mpi.errors import DataError, StorageError, UsageError
+from radps_mpi.imaging.gridding import Gridder
+from radps_mpi.io import commit
+from radps_mpi.io.commit import Checkpoint
+from radps_mpi.io.durable import free_bytes
+from radps_mpi.io.fits_writer import footprint_bytes
+from radps_mpi.io.run_directory import RunDirectory
+from radps_mpi.io.state_file import bytes_needed
+from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
+from radps_mpi.journey.describe import Description
+from radps_mpi.journey.inputs import STORE_NAME
+from radps_mpi.journey.products import product_names, product_path
+from radps_mpi.journey.reporting import Reporter
+from radps_mpi.parallel import library_version, on_root
+from radps_mpi.parallel.types import Comm
+from radps_mpi.planning.machine import cpu_features, cpu_model
+from radps_mpi.planning.resources import human_bytes
+
+
+def start_directory(comm: Comm, config: RunConfig, *, break_lock: bool = False) -> RunDirectory:
+    """Enter the run directory of a new run; collective.
+
+    Raises
+    ------
+    UsageError
+        If products or an unfinished run of the name exist and ``overwrite`` is not set, or another run is at work there.
+    """
+    imagename = config.output.imagename
+    on_root(comm, "making the output folder", lambda: _make_parent(imagename))
+    directory = RunDirectory.open(comm, imagename, break_lock=break_lock)
+    try:
+        on_root(comm, "looking for earlier results", lambda: _refuse_to_overwrite(config, directory.root))
+        on_root(comm, "clearing the run directory", lambda: _forget_earlier_run(directory))
+        on_root(comm, "keeping the configuration", lambda: directory.write_config(config.to_toml()))
+    except BaseException:
+        directory.close()
+        raise
+    return directory
+
+
+def _make_parent(imagename: str) -> None:
+    parent = Path(imagename).absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{parent}: can't be made: {error.strerror}") from error
+
+
+def _refuse_to_overwrite(config: RunConfig, root: Path) -> None:
+    if config.output.overwrite:
+        return
+    imagename = config.output.imagename
+    if commit.exists(root):
+        raise UsageError(
+            f"{imagename}: an unfinished run is there: continue it with 'radps resume {imagename}', or start anew with --overwrite"
+        )
+    for product in config.output.products:
+        path = product_path(imagename, product)
+        if os.path.exists(path):
+            raise UsageError(f"{path} exists: choose another imagename, or replace it with --overwrite")
+
+
+def _forget_earlier_run(directory: RunDirectory) -> None:
+    """A new run must not find an old one's visibilities or state."""
+    for name in (STORE_NAME, STORE_NAME + ".partial", commit.MANIFEST_NAME, commit.MANIFEST_NAME + ".previous",
+                 commit.STATE_NAME):  # fmt: skip
+        directory.path(name).unlink(missing_ok=True)
+
+
+def open_state(
+    comm: Comm, directory: RunDirectory, description: Description, store: VisibilityStore, gridder: Gridder,
+    report: Reporter,
+) -> tuple[Checkpoint, bool]:
+    """The run's checkpoint, and whether it was there before; collective.
+
+    Raises
+    ------
+    DataError
+        If the state was made from other visibilities, another image or other kernels.
+    StorageError
+        If the disk can't hold state and products.
+    """
+    identity = _identity(description, store, gridder)
+    if on_root(comm, "looking for a state", lambda: commit.exists(directory.root)):
+        state = Checkpoint.open(comm, directory.root)
+        for note in state.notes:
+            report.note(note)
+        _compare(identity, state.header["identity"], report, directory.root)
+        return state, True
+    on_root(comm, "looking for space", lambda: _check_space(description, directory.root))
+    config = description.config.to_toml()
+    header = {"identity": identity, "config": config, "control": None, "plan": None, "finished": False}
+    masks = False  # masks follow from the configuration until they evolve
+    return Checkpoint.create(comm, directory.root, header, description.shape, masks=masks), False
+
+
+def _identity(description: Description, store: VisibilityStore, gridder: Gridder) -> dict[str, Any]:
+    """What the bits of the result depend on, besides the configuration."""
+    axis = description.axis
+    return {
+        "visibilities": store.fingerprint(),
+        "geometry": asdict(description.geometry),
+        "axis": {"freq_hz": axis.freq_hz, "width_hz": axis.width_hz, "frame": axis.frame, "kind": axis.kind},
+        "block_width": description.nlane,
+        "leaves": len(description.leaves),
+        "gridder": gridder.identity,
+        "processor": {"model": cpu_model(), "features": list(cpu_features())},
+        "radps": __version__,
+        "mpi": library_version(),
+    }
+
+
+_MAY_DIFFER = {
+    "processor": "the last bits of the images may differ from those of an undisturbed run",
+    "radps": "results may differ from those of an undisturbed run",
+    "mpi": "",
+}
+
+
+def _compare(now: dict[str, Any], stored: dict[str, Any], report: Reporter, root: Path) -> None:
+    for name, value in now.items():
+        if _plain(value) == _plain(stored.get(name)):
+            continue
+        if name not in _MAY_DIFFER:
+            raise DataError(f"{root}: the state was made with another {name.replace('_', ' ')}: start the run again")
+        if _MAY_DIFFER[name]:
+            report.note(f"warning: resuming with another {name}: {_MAY_DIFFER[name]}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def needed_bytes(description: Description) -> tuple[int, int]:
+    """Bytes of the state file and of the products."""
+    nchan, ny, nx = description.shape
+    return bytes_needed(nchan, ny, nx, masks=False), footprint_bytes(product_names(description), nchan, ny, nx)
+
+
+def _check_space(description: Description, root: Path) -> None:
+    state, products = needed_bytes(description)
+    free = free_bytes(root)
+    if state + products > free:
+        raise StorageError(
+            f"{root}: the run needs {human_bytes(state)} for its state and {human_bytes(products)} for products; "
+            f"{human_bytes(free)} are free"
+        )
+
+
+def config_of_run(comm: Comm, directory: RunDirectory, overrides: dict[str, Any], imagename: str) -> RunConfig:
+    """The configuration kept by a run, with what may change on resume changed; collective."""
+    text = on_root(comm, "reading the run's configuration", directory.read_config)
+    if text is None:
+        raise DataError(f"{imagename}: no run to resume: {directory.root} holds no configuration")
+    kept = RunConfig.from_toml(text, str(directory.root / "config.toml"))
+    config = kept.replaced({"imagename": imagename}).resumed_with(overrides)
+    if differences(kept, config):
+        on_root(comm, "keeping the configuration", lambda: directory.write_config(config.to_toml()))
+    return config
+
+
+def clear_away(comm: Comm, directory: RunDirectory, state: Checkpoint, config: RunConfig) -> None:
+    """After success: state and visibilities go, unless they are to be kept; collective."""
+    state.close()
+    comm.Barrier()
+    if not config.output.keep_state:
+        own_store = not any(path.endswith(SUFFIX) for path in config.selection.vis)
+        on_root(comm, "removing the state", lambda: _remove(directory, own_store))
+
+
+def _remove(directory: RunDirectory, own_store: bool) -> None:
+    # The manifest first: a state without it is no state, a manifest without its state would be a damaged one.
+    names = [commit.MANIFEST_NAME, commit.MANIFEST_NAME + ".previous", commit.STATE_NAME]
+    for name in names + ([STORE_NAME] if own_store else []):
+        directory.path(name).unlink(missing_ok=True)

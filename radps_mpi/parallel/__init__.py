@@ -1,0 +1,37 @@
+"""The only importer of mpi4py: start-up, collective errors, fixed-tree reductions, rank logs."""
+
+from radps_mpi.parallel.collective import (
+    RemoteRankError,
+    all_or_none,
+    any_rank,
+    broadcast,
+    every_rank,
+    largest,
+    merge_disjoint,
+    on_root,
+    ranks_on_node,
+    split,
+    total,
+)
+from radps_mpi.parallel.runtime import abort_on_uncaught_errors, library_version, world
+from radps_mpi.parallel.tree import TreeSum, leaf_owner, reduce_tree
+
+__all__ = [
+    "RemoteRankError",
+    "TreeSum",
+    "abort_on_uncaught_errors",
+    "all_or_none",
+    "any_rank",
+    "broadcast",
+    "every_rank",
+    "largest",
+    "leaf_owner",
+    "library_version",
+    "merge_disjoint",
+    "on_root",
+    "ranks_on_node",
+    "reduce_tree",
+    "split",
+    "total",
+    "world",
+]

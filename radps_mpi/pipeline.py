@@ -1,0 +1,112 @@
+"""The journey on one page: visibilities in, image products out, on all ranks of a communicator, resumable at any moment.
+
+    describe the observations -> plan the cube (geometry, axis, blocks) -> share it among the ranks -> open or build the
+    visibility store -> weights, PSFs and beams -> minor cycles, predict, subtract, grid, transform, commit, until the stopping
+    rules say so -> restore -> write products
+
+Every function here is collective: all ranks call it with the same arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from radps_mpi.config import RunConfig
+from radps_mpi.imaging.stopping import STOP_TEXT, ControlState
+from radps_mpi.io.run_directory import RunDirectory
+from radps_mpi.journey.blocks import BlockImager
+from radps_mpi.journey.cycles import Cycles
+from radps_mpi.journey.describe import Description, describe
+from radps_mpi.journey.inputs import open_store
+from radps_mpi.journey.masking import MaskSource
+from radps_mpi.journey.outline import outline
+from radps_mpi.journey.products import write_products
+from radps_mpi.journey.reporting import Reporter
+from radps_mpi.journey.session import clear_away, config_of_run, open_state, start_directory
+from radps_mpi.journey.summary import announce, channel_summary
+from radps_mpi.parallel import all_or_none, ranks_on_node
+from radps_mpi.parallel.types import Comm
+from radps_mpi.planning.resources import cache_bytes, memory_per_rank_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run made: paths of the products, and how CLEAN ended (tclean's numbers)."""
+
+    products: tuple[str, ...]
+    stop_code: int
+    stop_text: str
+    iterations: int
+    major_cycles: int
+
+
+def make_cube(config: RunConfig, inputs: Sequence[str], comm: Comm, *, break_lock: bool = False) -> Result:
+    """Image ``inputs`` as ``config`` says, from the beginning."""
+    config = config.replaced({"vis": tuple(inputs)})
+    directory = start_directory(comm, config, break_lock=break_lock)
+    return _run(config, comm, directory, "started")
+
+
+def resume(imagename: str, comm: Comm, overrides: dict[str, Any] | None = None, *, break_lock: bool = False) -> Result:
+    """Go on with a run from its last commit; ``overrides`` are parameters that may change (niter, threshold, ...)."""
+    directory = RunDirectory.open(comm, imagename, break_lock=break_lock)
+    try:
+        config = config_of_run(comm, directory, overrides or {}, imagename)
+    except BaseException:
+        directory.close()
+        raise
+    return _run(config, comm, directory, "resumed")
+
+
+def dry_run(config: RunConfig, inputs: Sequence[str], comm: Comm) -> str:
+    """The plan of a run as text: axis, blocks, ranks, bytes. Reads metadata only, writes nothing."""
+    return outline(config.replaced({"vis": tuple(inputs)}), comm)
+
+
+def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> Result:
+    report = Reporter(comm, directory)
+    try:
+        report.event(event, ranks=comm.size, inputs=list(config.selection.vis))
+        result = _image(config, comm, directory, report)
+        report.event("finished", stop=result.stop_text, iterations=result.iterations)
+        return result
+    except Exception as error:
+        report.event("failed", error=f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        directory.close()
+
+
+def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Reporter) -> Result:
+    store = open_store(comm, config, directory.root, report)
+    with all_or_none(comm, "planning the image"):
+        description = describe(config, store)
+    announce(description, comm, report)
+    masks = MaskSource(comm, description)
+    imager = BlockImager(description, store, cache_bytes(_memory(config, comm)))
+    state, found = open_state(comm, directory, description, store, imager.gridder, report)
+    cycles = Cycles(comm, description, imager, state, masks, report)
+    if found:
+        cycles.repair()
+    cycles.make_first_images()
+    control = cycles.clean()
+    paths = write_products(comm, description, state, masks)
+    channel_summary(description, state, imager, report)
+    result = _result(paths, control, description)
+    report.note(f"products: {' '.join(paths)}")
+    store.close()
+    clear_away(comm, directory, state, config)
+    report.phase("finished", len(paths))
+    return result
+
+
+def _memory(config: RunConfig, comm: Comm) -> int:
+    chosen = config.parallel.memory_per_rank_bytes
+    return chosen if chosen is not None else memory_per_rank_bytes(ranks_on_node(comm))
+
+
+def _result(paths: list[str], control: ControlState, description: Description) -> Result:
+    code = control.overall_stop_code
+    return Result(tuple(paths), int(code), STOP_TEXT[code], control.iterdone, control.nmajordone)

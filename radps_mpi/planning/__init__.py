@@ -1,0 +1,1 @@
+"""What a run will cost: memory, ranks and nodes; and what the machine offers."""

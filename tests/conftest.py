@@ -1,0 +1,27 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from support import data as support_data
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and CASA products beside the checkout; skips where it is missing."""
+    if not support_data.SHARED.exists():
+        pytest.skip("needs the folder of data and goldens beside the checkout")
+    return support_data.SHARED
+
+
+@pytest.fixture(scope="session")
+def dataset(shared: Path) -> Callable[[str], Path]:
+    """``dataset("ngc5921_src_contsub.ms")``: the path of an unpacked set; read-only."""
+    return support_data.dataset

@@ -1,0 +1,151 @@
+"""The manifest: what goes in comes out, bit for bit, or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radps_mpi import faults
+from radps_mpi.errors import DataError, StorageError
+from radps_mpi.io import manifest as manifests
+from radps_mpi.io.manifest import CHANNEL_RECORD, FIRST_LINE_BYTES, NO_SLOT, Manifest
+
+
+def example(number: int = 0, nchan: int = 5) -> Manifest:
+    table = manifests.new_table(nchan)
+    table["peak_residual_jy"] = np.nextafter(np.arange(nchan) + number, np.inf)
+    header = {"commit": number, "config": "niter = 5\nname = \"Ångström \u2603\"", "path": os.fsdecode(b"bad\xff.ms"),
+              "freq_hz": np.linspace(1e9, 2e9, nchan), "history": [{"peak": [0.1, float("nan"), float("inf")]}],
+              "count": np.int64(3)}
+    return Manifest(header, table)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "manifest"
+
+
+def test_a_manifest_comes_back_bit_for_bit(path: Path) -> None:
+    manifests.save(example(7), path)
+    found, notes = manifests.load(path)
+    assert notes == [] and found.table.tobytes() == example(7).table.tobytes()
+    assert found.header["config"] == example().header["config"] and found.header["path"] == "bad\udcff.ms"
+    assert found.header["freq_hz"].tobytes() == example().header["freq_hz"].tobytes()
+    assert np.array_equal(found.header["history"][0]["peak"], [0.1, np.nan, np.inf], equal_nan=True)
+    assert found.header["count"] == 3
+
+
+def test_the_same_content_gives_the_same_bytes() -> None:
+    manifest = example()
+    turned = Manifest(dict(reversed(manifest.header.items())), manifest.table)
+    assert manifests.encode(manifest) == manifests.encode(turned)
+    assert manifests.encode(manifest) != manifests.encode(example(1))
+
+
+def test_new_channels_have_no_model_no_mask_and_no_planes() -> None:
+    table = manifests.new_table(3)
+    assert set(table["slot"]) == set(table["mask_slot"]) == {NO_SLOT}
+    assert not table["psf_sum"].any() and (table["at"]["cycle"] == -1).all() and (table["cycle"] == 0).all()
+
+
+def test_every_flipped_bit_is_noticed(path: Path) -> None:
+    data = manifests.encode(example(nchan=1))
+    for byte in range(len(data)):
+        damaged = bytearray(data)
+        damaged[byte] ^= 1 << (byte % 8)
+        with pytest.raises(DataError, match=str(path)):
+            manifests.decode(bytes(damaged), path)
+
+
+@pytest.mark.parametrize("length", [0, 10, FIRST_LINE_BYTES, 500, -1])
+def test_a_manifest_cut_short_is_noticed(path: Path, length: int) -> None:
+    path.write_bytes(manifests.encode(example())[:length])
+    with pytest.raises(DataError, match="first line"):
+        manifests.read(path)
+
+
+def test_bytes_behind_the_end_are_noticed(path: Path) -> None:
+    path.write_bytes(manifests.encode(example()) + b"\0")
+    with pytest.raises(DataError, match="cut short or damaged"):
+        manifests.read(path)
+
+
+@pytest.mark.parametrize("numbers", [b"1 99999999999999 5 256", b"1 10 99999999999 256", b"1 10 5 1"])
+def test_impossible_sizes_are_refused_before_anything_is_allocated(path: Path, numbers: bytes) -> None:
+    path.write_bytes((manifests.MAGIC + b" " + numbers).ljust(FIRST_LINE_BYTES - 1) + b"\n")
+    with pytest.raises(DataError, match="impossible"):
+        manifests.read(path)
+
+
+@pytest.mark.parametrize(("version", "age"), [(0, "older"), (2, "newer"), (10**6, "newer")])
+def test_another_version_is_refused_and_never_a_reason_to_go_back(path: Path, version: int, age: str) -> None:
+    manifests.save(example(1), path)
+    manifests.save(example(2), path)
+    path.write_bytes(path.read_bytes().replace(b"MANIFEST 1 ", b"MANIFEST %d " % version, 1))
+    with pytest.raises(DataError, match=f"version {version} is {age} than the 1"):
+        manifests.load(path)
+
+
+def test_a_damaged_manifest_gives_way_to_the_previous_one_with_a_warning(path: Path) -> None:
+    manifests.save(example(1), path)
+    manifests.save(example(2), path)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    found, notes = manifests.load(path)
+    assert found.header["commit"] == 1 and len(notes) == 1 and "going back to manifest.previous" in notes[0]
+
+
+def test_a_damaged_manifest_never_becomes_the_previous_one(path: Path) -> None:
+    manifests.save(example(1), path)
+    manifests.save(example(2), path)
+    path.write_bytes(b"rubbish")
+    manifests.set_damaged_aside(path)
+    manifests.save(example(3), path)
+    assert manifests.read(path).header["commit"] == 3
+    assert manifests.read(manifests.previous_of(path)).header["commit"] == 1
+
+
+def test_two_damaged_manifests_are_an_error_that_names_both(path: Path) -> None:
+    manifests.save(example(1), path)
+    manifests.save(example(2), path)
+    path.write_bytes(b"rubbish")
+    manifests.previous_of(path).write_bytes(b"rubbish")
+    with pytest.raises(DataError, match=r"manifest: not a radps manifest.*manifest\.previous: not a radps manifest"):
+        manifests.load(path)
+
+
+def test_no_manifest_is_an_error_that_says_missing(path: Path) -> None:
+    with pytest.raises(DataError, match="missing"):
+        manifests.load(path)
+
+
+@pytest.mark.parametrize("point", ["before-rename", "mid-rename"])
+def test_a_full_disk_leaves_the_manifest_in_place(path: Path, point: str) -> None:
+    manifests.save(example(1), path)
+    faults.arm(f"{point}:::enospc")
+    try:
+        with pytest.raises(StorageError, match=r"manifest: No space left.*bytes needed"):
+            manifests.save(example(2), path)
+    finally:
+        faults.arm("")
+    assert manifests.load(path)[0].header["commit"] == 1
+
+
+def test_objects_hidden_in_a_header_array_are_refused(path: Path) -> None:
+    header = {"trap": {"array": "|O8", "shape": [1], "base64": "AAAAAAAAAAA="}}
+    path.write_bytes(manifests.encode(Manifest(header, manifests.new_table(1))))
+    with pytest.raises(DataError, match="header can't be read"):
+        manifests.read(path)
+
+
+def test_things_that_are_no_plain_values_are_refused_when_they_are_written() -> None:
+    with pytest.raises(TypeError, match="object can't be stored"):
+        manifests.encode(Manifest({"thing": object()}, manifests.new_table(1)))
+
+
+def test_the_record_is_the_same_on_every_machine() -> None:
+    assert CHANNEL_RECORD.itemsize == 256 and not CHANNEL_RECORD.isalignedstruct

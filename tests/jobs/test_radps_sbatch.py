@@ -1,0 +1,127 @@
+"""The Slurm template, run with stand-ins for Slurm's commands: what it starts, when it asks to be queued again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Site:
+    """A folder with the template, an empty environment, and commands that note how they were called."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.calls_file = root / "calls"
+        (root / "bin").mkdir()
+        (root / "jobs").mkdir()
+        (root / "runs").mkdir()
+        (root / "jobs" / "environment.sh").write_text("")
+        self.command("scontrol", "")
+        self.command("mpirun", "exit 0")
+        self.launcher_ends_with(0)
+
+    def command(self, name: str, body: str) -> None:
+        path = self.root / "bin" / name
+        path.write_text(f'#!/bin/bash\necho "{name} $*" >>"{self.calls_file}"\n{body}\n')
+        path.chmod(0o755)
+
+    def launcher_ends_with(self, status: int) -> None:
+        self.command("srun", f'[ "$1" = --mpi=list ] && echo "pmix_v4 pmix" || exit {status}')
+
+    def environment(self, restarts: int) -> dict[str, str]:
+        return {"PATH": f"{self.root / 'bin'}:/usr/bin:/bin", "SLURM_SUBMIT_DIR": str(self.root), "SLURM_JOB_ID": "17",
+                "SLURM_RESTART_COUNT": str(restarts)}  # fmt: skip
+
+    def start(self, restarts: int = 0) -> subprocess.Popen[str]:
+        template = REPOSITORY / "jobs" / "radps.sbatch"
+        return subprocess.Popen(["bash", str(template)], env=self.environment(restarts), text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+
+    def submit(self, restarts: int = 0) -> tuple[int, str]:
+        job = self.start(restarts)
+        output, _ = job.communicate(timeout=30)
+        return job.returncode, output
+
+    def calls(self) -> list[str]:
+        return [line for line in self.calls_file.read_text().splitlines() if "--mpi=list" not in line]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_a_first_attempt_makes_the_image_and_ends_well(site: Site) -> None:
+    status, _ = site.submit()
+    assert status == 0
+    assert len(site.calls()) == 1
+    assert " radps image obs1.ms obs2.ms --imagename runs/ngc5921 " in site.calls()[0]
+
+
+def test_a_job_stopped_in_time_is_queued_again(site: Site) -> None:
+    site.launcher_ends_with(75)
+    status, output = site.submit()
+    assert status == 0
+    assert site.calls()[-1] == "scontrol requeue 17"
+    assert "exit 75, requeued" in output
+
+
+def test_a_killed_job_is_queued_again(site: Site) -> None:
+    site.launcher_ends_with(137)
+    assert site.submit()[0] == 0
+    assert site.calls()[-1] == "scontrol requeue 17"
+
+
+@pytest.mark.parametrize("status", [1, 64, 65, 74])
+def test_an_error_that_would_come_back_ends_the_job(site: Site, status: int) -> None:
+    site.launcher_ends_with(status)
+    assert site.submit()[0] == status
+    assert not [call for call in site.calls() if call.startswith("scontrol")]
+
+
+def test_an_attempt_with_committed_state_resumes(site: Site) -> None:
+    (site.root / "runs" / "ngc5921.radps").mkdir()
+    (site.root / "runs" / "ngc5921.radps" / "manifest").write_text("state")
+    assert site.submit(restarts=1)[0] == 0
+    assert site.calls()[0].endswith(" radps resume runs/ngc5921")
+
+
+def test_an_attempt_killed_before_its_first_commit_starts_again(site: Site) -> None:
+    (site.root / "runs" / "ngc5921.radps").mkdir()
+    assert site.submit(restarts=1)[0] == 0
+    assert " image obs1.ms " in site.calls()[0]
+
+
+def test_attempts_end_somewhere(site: Site) -> None:
+    site.launcher_ends_with(75)
+    status, output = site.submit(restarts=19)
+    assert status == 75
+    assert "attempt 20 of 20" in output
+    assert not [call for call in site.calls() if call.startswith("scontrol")]
+
+
+def test_mpirun_starts_the_ranks_where_slurm_has_no_pmix(site: Site) -> None:
+    site.command("srun", 'echo "none pmi2"')
+    assert site.submit()[0] == 0
+    assert site.calls()[0].startswith("mpirun radps image ")
+
+
+def test_the_warning_of_the_time_limit_reaches_the_launcher_and_its_status_counts(site: Site) -> None:
+    ready = site.root / "ready"
+    site.command("srun", f'[ "$1" = --mpi=list ] && echo pmix && exit; trap "exit 75" USR1; touch "{ready}"\n'
+                         "for i in $(seq 200); do sleep 0.05; done; exit 1")  # fmt: skip
+    job = site.start()
+    deadline = time.monotonic() + 20
+    while not ready.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(job.pid, signal.SIGUSR1)
+    output, _ = job.communicate(timeout=30)
+    assert job.returncode == 0, output
+    assert site.calls()[-1] == "scontrol requeue 17"
