@@ -97,7 +97,7 @@ def main(imagename: str) -> int:
         return EXIT_FAILURE
     try:
         checks = checks_of(imagename)
-        draw_channel_maps(f"{imagename}.image.fits", f"{imagename}.image.png", zoom=2.0, title="NGC 5921, HI, VLA 1995")
+        draw_channel_maps(f"{imagename}.image.fits", f"{imagename}.image.png", zoom=3.0, title="NGC 5921, HI, VLA 1995")
     except DataError as error:
         print(error)
         return EXIT_FAILURE

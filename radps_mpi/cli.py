@@ -20,7 +20,7 @@ from radps_mpi.units import did_you_mean, format_duration, format_flux_density
 
 if TYPE_CHECKING:
     from radps_mpi.config import RunConfig
-    from radps_mpi.io.run_directory import StatusReport
+    from radps_mpi.io.run_status import StatusReport
     from radps_mpi.parallel.types import Comm
 
 
@@ -193,7 +193,8 @@ def _resume(given: dict[str, Any], comm: Comm) -> int:
 
 
 def _status(given: dict[str, Any], _: None) -> int:
-    from radps_mpi.io.run_directory import read_status, run_directory_of
+    from radps_mpi.io.run_directory import run_directory_of
+    from radps_mpi.io.run_status import read_status
 
     imagename = given["imagename"]
     print(format_status(imagename, read_status(run_directory_of(imagename))))

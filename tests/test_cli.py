@@ -250,7 +250,7 @@ def test_verify_looks_at_the_state_and_the_stores_and_leaves_with_65_if_one_is_d
 
 
 def test_status_says_what_runs_how_far_it_is_and_who_runs_it() -> None:
-    from radps_mpi.io.run_directory import Status, StatusReport
+    from radps_mpi.io.run_status import Status, StatusReport
 
     status = Status("minor cycle", cycle=2, done=12, total=46, eta_s=750.0, peak_jy=0.012, iterations=1325, ranks=4,
                     updated="2030-01-01T00:00:00+00:00")

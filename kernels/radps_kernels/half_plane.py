@@ -1,10 +1,12 @@
 """Moving half uv planes between the gridding layout and the arrays that FFTW transforms.
 
-Grids are (rows of v, columns of u, 2, nlane) with ``guard`` cells around, as ``lanes`` describes. Both passes of the two-
-dimensional transform work on the grid's own memory: along v in strips of columns, along u in groups of rows; between
-them row ``guard + y`` of the grid holds image row y. So no second array of the grid's size is needed, and all transpositions happen
-in cache. Real images need u >= 0 only: with H(u, v) = G(u, v) + conj G(-u, -v), a complex-to-real transform
-of H / 2 (G itself at u = 0 and u = N / 2, which are their own mirrors) is the real part of the transform of G.
+Grids are (rows of v, columns of u, 2, nlane) with ``guard`` cells around, as ``lanes`` describes. Both passes of the
+two-dimensional transform work on the grid's own memory: along v in strips of columns, along u in groups of rows;
+between them row ``guard + y`` of the grid holds image row y. So no second array of the grid's size is needed, and all
+transpositions happen in cache.
+
+Real images need u >= 0 only: with H(u, v) = G(u, v) + conj G(-u, -v), the complex-to-real transform of H / 2 (of G
+itself at u = 0 and u = N / 2, which are their own mirrors) is the real part of the transform of G.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 import numba as nb
-import numpy as np
 from numpy.typing import NDArray
 
-from radps_kernels.transpose import JIT, cells_per_block, load_block, store_block
+from radps_kernels.options import JIT
+from radps_kernels.transpose import cells_per_block, load_block, store_block
 
 
 @nb.jit(**JIT)
@@ -88,9 +90,9 @@ def load_columns(
 ) -> None:
     """Columns [columns[0], columns[1]) of the grid, transposed for transforms of length ``size`` along v.
 
-    Grid row ``guard + i`` times ``factor[i]`` becomes element ``i - len(factor) // 2`` (modulo size) of ``work`` (column *
-    nlane + lane, size or more, 2); the other elements become 0. ``width``: a tuple of
-    as many zeros as there are lanes per vector.
+    Grid row ``guard + i`` times ``factor[i]`` becomes element ``i - len(factor) // 2`` (modulo size) of ``work``
+    (column * nlane + lane, size or more, 2); the other elements become 0. ``width``: a tuple of as many zeros as there
+    are lanes per vector.
     """
     n, nlane, step = len(factor), grid.shape[3], 2 * grid.shape[3]
     half, row_step = n // 2, grid.shape[1] * 2 * grid.shape[3]

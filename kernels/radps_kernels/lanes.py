@@ -19,13 +19,11 @@ import numba as nb
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from radps_kernels.vectors import Vectors, array_data, element_type
+from radps_kernels.options import JIT
+from radps_kernels.vectors import Vectors, array_data, element_type, intrinsic
 from radps_kernels.window import polynomial_degree
-
-JIT = {"nopython": True, "nogil": True, "cache": True, "error_model": "numpy"}
 
 Stencil = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
@@ -68,7 +66,12 @@ def _horner(vec: Vectors, coefficients: ir.Value, first: int, terms: int, x: ir.
 
 
 class _Footprint:
-    """The code common to gridding and degridding: where the lanes of one row lie and which weights they have."""
+    """The code common to gridding and degridding: where the lanes of one row lie and which weights they have.
+
+    The intrinsics' common arguments: ``static`` a stencil, ``grid``, ``first`` the flat index of the footprint's first
+    cell, ``steps`` (row, cell) in elements, ``coefficients`` of the window, ``scale`` (2, nlane) cells per metre,
+    ``position`` (u, v in metres; u, v of the footprint's centre in cells), ``lanes`` (first lane, nlane).
+    """
 
     def __init__(self, context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> None:
         static, grid_type, coefficients_type = signature.args[0], signature.args[1], signature.args[4]
@@ -105,11 +108,6 @@ class _Footprint:
 def _unpack(builder: ir.IRBuilder, value: ir.Value, count: int) -> list[ir.Value]:
     """The elements of a tuple."""
     return [builder.extract_value(value, i) for i in range(count)]
-
-
-_COMMON = """Common arguments of the two intrinsics below: ``static`` a stencil, ``grid`` an array, ``first`` index of the
-footprint's first cell (flat), ``steps`` (row, cell) in elements, ``coefficients`` of the window, ``scale`` (2, nlane)
-cells per metre, ``position`` (u, v in metres, centre of the footprint in cells u, v), ``lanes`` (first lane, nlane)."""
 
 
 @intrinsic

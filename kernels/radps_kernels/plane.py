@@ -13,11 +13,11 @@ import numba as nb
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from radps_kernels.lanes import JIT, fold_lane, grid_sizes, guard_cells
-from radps_kernels.vectors import Vectors, array_data, element_type
+from radps_kernels.lanes import fold_lane, grid_sizes, guard_cells
+from radps_kernels.options import JIT
+from radps_kernels.vectors import Vectors, array_data, element_type, intrinsic
 from radps_kernels.window import polynomial_degree
 
 
@@ -111,7 +111,8 @@ def _read_taps(typingctx: Any, taps: Any, grid: Any, first: Any, coefficients: A
             weight = vec.splat(_element(vec, along_v, 2 * tap))
             total = vec.fma(weight, vec.load(data, _row_index(builder, args[2], row_step, tap)), total)
         products = builder.fmul(_window(vec, table, args[4], support), total)
-        return context.make_tuple(builder, sig.return_type, [_sum_taps(vec, products, support, part) for part in (0, 1)])
+        parts = [_sum_taps(vec, products, support, part) for part in (0, 1)]
+        return context.make_tuple(builder, sig.return_type, parts)
 
     return signature, codegen
 

@@ -18,7 +18,7 @@ from radps_kernels.lanes import guard_cells
 
 @dataclass(frozen=True)
 class Footprint:
-    """Where the sample of one row and channel lies on the grid: slices of cells, their weights, and -1 if conjugated."""
+    """Where the sample of one row and channel lies: slices of the grid, their weights, and -1 if conjugated."""
 
     row: int
     chan: int
@@ -42,7 +42,7 @@ def footprints(
     polynomials: NDArray[np.float64],
     grid_shape: tuple[int, ...],
 ) -> Iterator[Footprint]:
-    """Footprints of all rows and channels in order, wrapped and folded onto u >= 0; samples that are not finite lack."""
+    """Footprints of all finite samples in row, then channel order, wrapped and folded onto u >= 0."""
     support = len(polynomials)
     guard = guard_cells(support)
     size_v, size_u = grid_shape[0] - 2 * guard, 2 * (grid_shape[1] - 2 * guard - 1)

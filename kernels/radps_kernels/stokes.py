@@ -11,10 +11,10 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-_JIT = {"nopython": True, "nogil": True, "cache": True, "error_model": "numpy"}
+from radps_kernels.options import JIT
 
 
-@nb.jit(**_JIT)
+@nb.jit(**JIT)
 def stokes_i(
     vis: NDArray[np.complex64],
     weight: NDArray[np.float32],
@@ -55,7 +55,7 @@ def stokes_i(
             out_weight[chan, row] = w
 
 
-@nb.jit(**_JIT)
+@nb.jit(**JIT)
 def to_image_channels(
     vis: NDArray[np.complex64],
     weight: NDArray[np.float32],

@@ -11,12 +11,10 @@ from typing import Any
 import numba as nb
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from radps_kernels.vectors import Vectors, array_data, element_type
-
-JIT = {"nopython": True, "nogil": True, "cache": True, "error_model": "numpy"}
+from radps_kernels.options import JIT
+from radps_kernels.vectors import Vectors, array_data, element_type, intrinsic
 
 
 def _transposed(vec: Vectors, rows: list[ir.Value]) -> list[ir.Value]:

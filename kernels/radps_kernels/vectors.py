@@ -11,8 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.binding as llvm
+import numba.extending
 from llvmlite import ir
 from numba.core import cgutils
+
+intrinsic: Any = numba.extending.intrinsic
+"""numba's decorator; its declared type counts the typing context among the arguments of a call."""
 
 
 def register_bytes() -> int:

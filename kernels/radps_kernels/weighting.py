@@ -14,18 +14,18 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-_JIT = {"nopython": True, "nogil": True, "cache": True, "error_model": "numpy"}
+from radps_kernels.options import JIT
 
 
-@nb.jit(**_JIT)
+@nb.jit(**JIT)
 def _cell(scaled: float, half: float, truncate: bool) -> int:
     at = scaled + half
     if truncate:
         return int(at)
-    return int(math.floor(at + 0.5))
+    return math.floor(at + 0.5)
 
 
-@nb.jit(**_JIT)
+@nb.jit(**JIT)
 def add_density(
     uv_m: NDArray[np.float64],
     time_index: NDArray[np.int32],
@@ -65,7 +65,7 @@ def add_density(
                     density[iv, iu, dest] += w
 
 
-@nb.jit(**_JIT)
+@nb.jit(**JIT)
 def apply_density(
     uv_m: NDArray[np.float64],
     time_index: NDArray[np.int32],
@@ -111,7 +111,7 @@ def apply_density(
             weight[row, lane] = np.float32(weight[row, lane] / (total * f2[dest] + floor))
 
 
-@nb.jit(**_JIT)
+@nb.jit(**JIT)
 def blank_beyond(
     uv_m: NDArray[np.float64],
     row_scale: NDArray[np.float64],

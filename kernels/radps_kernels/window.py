@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +57,11 @@ class Window:
 
     def _fit_of_tap(self, tap: int, degree: int) -> NDArray[np.float64]:
         """Chebyshev interpolation at many nodes, cut at ``degree`` (nearly the minimax polynomial)."""
-        fit = np.polynomial.chebyshev.chebinterpolate(
-            lambda s: kaiser_bessel((s + 1.0) / 2.0 + tap - self.support / 2.0, self.support, self.shape), 3 * degree
-        )
+
+        def window(s: Any) -> Any:
+            return kaiser_bessel((s + 1.0) / 2.0 + tap - self.support / 2.0, self.support, self.shape)
+
+        fit = np.polynomial.chebyshev.chebinterpolate(window, 3 * degree)
         power = np.polynomial.chebyshev.cheb2poly(fit[: degree + 1])
         return np.pad(power, (0, degree + 1 - len(power)))
 
@@ -97,7 +100,7 @@ def beatty_shape(support: int, oversampling: float) -> float:
     return math.pi * math.sqrt((support / oversampling * (oversampling - 0.5)) ** 2 - 0.8)
 
 
-@lru_cache(maxsize=None)
+@cache
 def predicted_error(support: int, oversampling: float) -> float:
     """Relative L2 error over a two-dimensional image of gridding with this window: the root of the aliased power over
     the power kept, averaged over the image (Ye et al. 2020, eq. 13, for two axes)."""
@@ -111,10 +114,10 @@ def predicted_error(support: int, oversampling: float) -> float:
     return math.sqrt(2.0 * float(np.mean((aliased**2).sum(axis=1) / kept**2)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def candidates(epsilon: float) -> tuple[Window, ...]:
     """For each support the window with the least oversampling whose L2 error stays below ``epsilon`` / 2.5, so that the
-    largest error, in the corners of the image, stays below ``epsilon`` of the peak."""
+    largest error, in the corners of the image, stays near ``epsilon`` of the peak."""
     found = []
     for support in range(MIN_SUPPORT, MAX_SUPPORT + 1):
         for oversampling in OVERSAMPLINGS:

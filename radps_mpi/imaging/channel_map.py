@@ -27,9 +27,10 @@ class InterpolationPass:
     """One visibility per row and lane from one or two native channels.
 
     All arrays (ntime, nlane). ``lower`` is the index of the lower native channel, -1 where there is none; the visibility is
-    ``(1 - fraction) * V[lower] + fraction * V[lower + 1]`` times ``1``, its weight that of channel ``nearest`` times
+    ``(1 - fraction) * V[lower] + fraction * V[lower + 1]``, its weight that of channel ``nearest`` times
     ``share``. ``cell_hz`` is the frequency at which its weighting cell is looked up: the nearest native channel's, in LSRK
-    whatever the output frame (as tclean, which keeps cubes in LSRK internally). Gridded at ``freq_hz`` (nlane,) times ``row_scale`` (ntime,).
+    whatever the output frame (as tclean, which keeps cubes in LSRK internally). Gridded at ``freq_hz`` (nlane,) times
+    ``row_scale`` (ntime,).
     """
 
     lower: NDArray[np.int32]

@@ -6,6 +6,7 @@ strips and row groups, each with plans for one thread, so that their number does
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,12 +22,19 @@ _ALIGNMENT = 64
 
 
 def good_size(minimum: float) -> int:
-    """The smallest even number >= ``minimum`` without prime factors beyond 7, which FFTW transforms fast."""
-    size = max(2, int(np.ceil(minimum)))
-    size += size % 2
-    while _largest_factor(size) > 7:
-        size += 2
-    return size
+    """The cheapest even size >= ``minimum`` without prime factors beyond 7."""
+    first = max(2, math.ceil(minimum))
+    first += first % 2
+    sizes = [size for size in range(first, 2 * first + 1, 2) if _largest_factor(size) <= 7]
+    return min(sizes, key=lambda size: size * relative_cost(size))
+
+
+def relative_cost(size: int) -> float:
+    """Time per point of FFTW's estimated plans against that of sizes divisible by 16: measured for all sizes from 560 to
+    1300, single precision, complex and real, with the transposition that goes with them."""
+    if size % 128 == 0 and _largest_factor(size) in (2, 5) and size % 25:
+        return 0.8
+    return 1.0 if size % 16 == 0 else 1.15 if size % 4 == 0 else 1.3
 
 
 def _largest_factor(number: int) -> int:
@@ -79,7 +87,7 @@ class _Workspace:
 class HalfPlaneTransform:
     """Transforms of ``nlane`` guarded half uv planes (``lanes`` layout) to images and back.
 
-    ``size`` (v, u) cells of the full uv plane, both even; ``correction`` (y, x) factors of the image's rows and columns.
+    ``size`` (v, u) cells of the full uv plane, both even; ``correction`` (y, x) factors of image rows and columns.
     To images: sum over the plane of G exp(+2 pi i (iu x / Nu - iv y / Nv)), real part; back: its adjoint, completed
     in the guard cells. x and y count from the image's centre pixel. ``width`` lanes per vector.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +87,8 @@ def pointing(field_ra_rad: float, field_dec_rad: float, geometry: ImageGeometry)
 class PreparedPiece:
     """The rows of one piece of a leaf, ready but for their imaging weights.
 
-    ``cell_per_m[p]`` (ntime, nlane): wavelengths per metre at which pass p's weights are looked up. ``density`` holds, per density pass,
-    natural weights (nrow, nlane) and their cell_per_m; empty where the passes' own weights make the density.
+    ``cell_per_m[p]`` (ntime, nlane): wavelengths per metre at which pass p's weights are looked up. ``density`` holds, per
+    density pass, natural weights (nrow, nlane) and their cell_per_m; empty where the passes' own weights make the density.
     """
 
     block: VisibilityBlock
@@ -128,8 +129,8 @@ def prepare_piece(
 ) -> PreparedPiece:
     """Form Stokes I, interpolate it to the image channels and turn it to the phase centre.
 
-    ``nlane`` >= the block's channels: lanes beyond them stay empty (weight 0), so that every block of a cube runs through the same
-    kernel. Samples beyond the image's uv range get weight 0 and are counted.
+    ``nlane`` >= the block's channels: lanes beyond them stay empty (weight 0), so that every block of a cube runs through the
+    same kernel. Samples beyond the image's uv range get weight 0 and are counted.
     """
     nnative, _, nrow = raw.vis.shape
     vis_i, weight_i = np.empty((nnative, nrow), VISIBILITY), np.empty((nnative, nrow), WEIGHT)
@@ -144,7 +145,7 @@ def prepare_piece(
         piece.beyond += weighting.blank_beyond(
             piece.block.uvw_m, ready.row_scale, ready.freq_hz / SPEED_OF_LIGHT_M_S, ready.weight,
             0.5 / geometry.cell_x_rad, 0.5 / geometry.cell_y_rad,
-        )  # fmt: skip
+        )
         piece.block.passes.append(ready)
         piece.cell_per_m.append(_pad(p.cell_hz / SPEED_OF_LIGHT_M_S, nlane))
     if with_density:
@@ -158,7 +159,7 @@ def prepare_piece(
 def _run_pass(
     p: InterpolationPass, raw: RawPiece, vis_i: NDArray[np.complex64], weight_i: NDArray[np.float32],
     shift_m: NDArray[np.float64], nlane: int,
-) -> VisibilityPass:  # fmt: skip
+) -> VisibilityPass:
     nrow, used = len(raw.time_index), p.lower.shape[1]
     freq_hz = np.full(nlane, p.freq_hz[-1])
     freq_hz[:used] = p.freq_hz
@@ -170,7 +171,7 @@ def _run_pass(
         _pad(np.where(present, p.lower - raw.first, -1), nlane, -1), _pad(p.fraction, nlane),
         _pad(np.where(present, p.nearest - raw.first, 0), nlane), _pad(p.share, nlane),
         shift_m, row_scale, freq_hz / SPEED_OF_LIGHT_M_S, vis, weight,
-    )  # fmt: skip
+    )
     return VisibilityPass(vis, weight, freq_hz, row_scale)
 
 
@@ -183,7 +184,7 @@ def _density_weights(
     return _pad(np.where(channel[raw.time_index] >= 0, found, np.float32(0.0)), nlane)
 
 
-def _pad(table: NDArray, nlane: int, value: float = 0) -> NDArray:  # type: ignore[type-arg]
+def _pad(table: NDArray[Any], nlane: int, value: float = 0) -> NDArray[Any]:
     padded = np.full((table.shape[0], nlane), value, table.dtype)
     padded[:, : table.shape[1]] = table
     return padded

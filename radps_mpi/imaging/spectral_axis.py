@@ -21,7 +21,8 @@ class NativeChannels:
     """The channels of one observation and how its frame moves against the output frame.
 
     ``freq_hz``, ``width_hz`` (nchan,) ascending, in the frame that the data declare; ``factor`` (ntime,) multiplies them into
-    the output frame, per integration, and ``lsrk_factor`` (ntime,) into LSRK. ``descending`` says that the MeasurementSet numbers its channels from the top.
+    the output frame, per integration, and ``lsrk_factor`` (ntime,) into LSRK. ``descending`` says that the
+    MeasurementSet numbers its channels from the top.
     ``source`` counts the inputs: spectral windows of one MeasurementSet share it.
     """
 
@@ -111,7 +112,7 @@ def _channel_axis(request: AxisRequest, natives: Sequence[NativeChannels]) -> Sp
         lowest = len(freq) - start - count * step if natives[0].descending else start
     if count < 1:
         raise UsageError(f"start and nchan leave no channel: the first input has {len(freq)} channels")
-    centres = _native_at(freq, width, lowest + step * np.arange(count) + 0.5 * (step - 1))
+    centres = _native_at(freq, width, lowest + step * np.arange(count, dtype=np.float64) + 0.5 * (step - 1))
     widths = step * np.interp(centres, freq, width)
     if every < 0:
         centres, widths = centres[::-1].copy(), widths[::-1].copy()
@@ -185,7 +186,7 @@ def _regular(
         raise UsageError(
             f"start lies beyond the data, which cover {low / 1e6:.6f} to {high / 1e6:.6f} MHz in {request.frame}: give nchan"
         )
-    centres = start + step * np.arange(nchan)
+    centres = start + step * np.arange(nchan, dtype=np.float64)
     return SpectralAxis(centres, np.full(nchan, abs(step)), request.frame, request.restfreq_hz, kind)
 
 
@@ -214,7 +215,7 @@ def _velocity_axis(request: AxisRequest, natives: Sequence[NativeChannels]) -> S
         raise UsageError(
             f"start lies beyond the data, which cover {slowest / 1e3:.3f} to {fastest / 1e3:.3f} km/s: give nchan"
         )
-    velocity = start + step * np.arange(nchan)
+    velocity = start + step * np.arange(nchan, dtype=np.float64)
     centres = to_freq(velocity, rest)
     if not np.all((centres > 0) & np.isfinite(centres)):
         raise UsageError("start, width and nchan: the velocity axis reaches frequencies that don't exist")

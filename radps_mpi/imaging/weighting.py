@@ -1,7 +1,7 @@
 """Imaging weights: natural, uniform, Briggs and Briggs with bandwidth taper, as tclean computes them.
 
-Per image channel for cubes (BriggsCubeWeightor), from all channels together for a continuum image (VisImagingWeight). The density
-is the only thing that rows of different groups share: it is summed over a fixed tree by the caller, between
+Per image channel for cubes (BriggsCubeWeightor), from all channels together for a continuum image (VisImagingWeight). The
+density is the only thing that rows of different groups share: it is summed over a fixed tree by the caller, between
 :func:`local_density` and :func:`apply_weights`.
 """
 
@@ -16,7 +16,6 @@ from radps_kernels import weighting as kernels
 from radps_mpi.data.axis import SpectralAxis
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.imaging.preparation import PreparedPiece
-
 
 TCLEAN_LOOKUP_SCALE = 299_792_458.0 / 2.997_924e8
 """tclean looks cells up with uv that are larger by 1.9e-7 than those it filled the cells with: found by comparison with its
@@ -60,7 +59,7 @@ def local_density(
             kernels.add_density(
                 piece.block.uvw_m, piece.time_index, cell_per_m, weight, density,
                 geometry.nx * geometry.cell_x_rad, geometry.ny * geometry.cell_y_rad, scheme.continuum,
-            )  # fmt: skip
+            )
             sums = weight.sum(axis=0, dtype=np.float64)
             total += sums.sum() if ndest == 1 else sums
     return density, total
@@ -69,12 +68,14 @@ def local_density(
 def density_factors(
     scheme: WeightingScheme, density: NDArray[np.float64], total: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """f^2 of each density plane (ndest,): 1 for uniform weights, else (5 * 10^-R)^2 / (sum W^2 / (2 sum w)).
+    """f^2 of each density plane (ndest,): 1 or 2 for uniform weights, else (5 * 10^-R)^2 / (sum W^2 / (2 sum w)).
 
-    Briggs 1995, equation 3.8; the sum of w counts each visibility at (u, v) and (-u, -v).
+    Briggs 1995, equation 3.8; the sum of w counts each visibility at (u, v) and (-u, -v). Our densities are of one hand's
+    weights, as VisImagingWeight's are, where BriggsCubeWeightor's are of both: Briggs weights don't depend on that, the sum
+    of uniform ones does, hence the 2 of cubes.
     """
     if scheme.name == "uniform":
-        return np.ones(density.shape[2])
+        return np.full(density.shape[2], 1.0 if scheme.continuum else 2.0)
     squares = np.einsum("yxd,yxd->d", density, density)  # not BLAS: its threads would change the order of the sum
     with np.errstate(divide="ignore", invalid="ignore"):
         f2 = (5.0 * 10.0 ** (-scheme.robust)) ** 2 / (squares / (2.0 * total))
@@ -84,7 +85,7 @@ def density_factors(
 def apply_weights(
     pieces: list[PreparedPiece], scheme: WeightingScheme, geometry: ImageGeometry,
     density: NDArray[np.float64] | None, f2: NDArray[np.float64] | None, ndest: int,
-) -> NDArray[np.float64]:  # fmt: skip
+) -> NDArray[np.float64]:
     """Replace natural by imaging weights in place and return the leaf's sums (3, ndest) of them.
 
     Rows: sum of imaging weights w_i, sum of w_i^2 / w with w the natural weight, number of visibilities; per lane, or over all
@@ -102,7 +103,7 @@ def apply_weights(
                     0.0 if scheme.name == "uniform" else 1.0,
                     geometry.nx * geometry.cell_x_rad, geometry.ny * geometry.cell_y_rad,
                     scheme.continuum, scheme.fractional_bandwidth,
-                )  # fmt: skip
+                )
             present = p.weight > 0
             ratio = np.divide(p.weight.astype(np.float64) ** 2, natural, out=np.zeros(p.weight.shape), where=present)
             lanes = np.array([p.weight.sum(axis=0, dtype=np.float64), ratio.sum(axis=0), present.sum(axis=0)])

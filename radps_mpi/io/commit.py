@@ -34,7 +34,7 @@ FIELDS = frozenset({"status", "flags", "stop_code", "iterations", "peak_residual
                     "model_flux_jy", "mask_pixels", "sumwt", "noise_sum", "sidelobe"})
 """Fields of a channel's record that :meth:`Checkpoint.stage` takes; the others it keeps itself."""
 
-_MESSAGE = np.dtype([("chan", "<i8"), ("record", CHANNEL_RECORD)])
+_MESSAGE = np.dtype([("chan", "<i8"), ("record", CHANNEL_RECORD), ("base", CHANNEL_RECORD)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +201,13 @@ class Checkpoint:
         return self.state.read_plane("model", int(record["slot"]), chan, record["model_sum"][record["slot"]])
 
     def hand_over(self, owner: NDArray[np.int64]) -> None:
-        """Give staged channels to the ranks that go on with them: rank ``owner[chan]`` (nchan,) stages and commits what comes
-        next, all ranks see the records. Collective; nothing is committed by it."""
-        chans, records = self._gather()
-        self._elsewhere.update(zip(chans.tolist(), records, strict=True))
+        """Give staged channels to the ranks that go on with them: rank ``owner[chan]`` (nchan,) stages and commits what
+        comes next, all ranks see the records. Collective; nothing is committed by it."""
+        chans, changed = self._gather()
+        self._elsewhere.update(zip(chans.tolist(), changed["record"], strict=True))
+        for chan, base in zip(chans.tolist(), changed["base"], strict=True):
+            if base.tobytes() != self.table[chan].tobytes():  # gone back to: the next owner too must spare the slot that is intact
+                self._rewound[chan] = base
         self._staged = {
             chan: record.copy() for chan, record in self._elsewhere.items() if int(owner[chan]) == self.comm.rank
         }
@@ -222,10 +225,10 @@ class Checkpoint:
         """
         with all_or_none(self.comm, "flushing the state file"):
             self.state.sync()
-        chans, records = self._gather()
+        chans, changed = self._gather()
         header = {**self.header, **(changes or {}), "commit": int(self.header["commit"]) + 1}
         table = self.table.copy()
-        table[chans] = records
+        table[chans] = changed["record"]
         manifest = Manifest(header, table)
         on_root(self.comm, "committing the manifest", lambda: manifests.save(manifest, self.directory / MANIFEST_NAME))
         faults.reach("before-done")
@@ -236,10 +239,11 @@ class Checkpoint:
         return int(header["commit"])
 
     def _gather(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """The changed records of all ranks, on all ranks: (channels, records), in the order of the ranks."""
+        """What all ranks have staged, on all ranks: (channels, _MESSAGE entries), in the order of the ranks."""
         mine = np.zeros(len(self._staged), _MESSAGE)
         for place, chan in enumerate(self.staged):
             mine[place]["chan"], mine[place]["record"] = chan, self._staged[chan]
+            mine[place]["base"] = self._rewound.get(chan, self.table[chan])
         sizes = np.empty(self.comm.size, np.int64)
         self.comm.Allgather(np.array([mine.nbytes], np.int64), sizes)
         everyone = np.empty(int(sizes.sum()) // _MESSAGE.itemsize, _MESSAGE)
@@ -247,7 +251,7 @@ class Checkpoint:
         chans = everyone["chan"].astype(np.int64)
         if len(np.unique(chans)) != len(chans):
             raise RuntimeError("two ranks have staged the same channel")
-        return chans, everyone["record"]
+        return chans, everyone
 
     def close(self) -> None:
         """Release the state file; what isn't committed is forgotten."""

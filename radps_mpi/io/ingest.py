@@ -113,6 +113,18 @@ def report_lines(meta: ObservationMeta) -> list[str]:
     return [head, f"  {share:.2f} % of {report.samples} samples good; " + (", ".join(counts) or "nothing left out")]
 
 
+def plan_observations(
+    comm: Comm, sources: Sequence[str], selection: SelectionOptions, *, row_chunk: int = ROW_CHUNK
+) -> list[ObservationPlan]:
+    """What :func:`ingest` would store, decided from tables and row columns without reading visibilities. Collective."""
+    return _plan(comm, sources, selection_per_source(selection, len(sources)), row_chunk)[2]
+
+
+def times_and_factors(comm: Comm, plan: ObservationPlan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``time_s`` (ntime,) and ``frame_factor`` (ntime, 3) of a planned observation. Collective."""
+    return plan.times_s, _frame_factors(comm, plan.meta, plan.times_s)
+
+
 # Planning -----------------------------------------------------------------------------------------------------------
 
 

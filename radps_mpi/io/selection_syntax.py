@@ -38,13 +38,16 @@ _MJD_EPOCH = datetime.date(1858, 11, 17)
 
 def split(text: str, separator: str) -> list[str]:
     """Pieces between separators outside double quotes, stripped; an empty piece is an error."""
-    pieces = [
-        piece.strip()
-        for piece in re.findall(rf'((?:"[^"]*"|[^{re.escape(separator)}])*)(?:{re.escape(separator)}|$)', text)
-    ]
-    pieces = pieces[:-1]  # the pattern also matches the empty end
-    if any(not piece for piece in pieces) or not pieces:
-        raise UsageError(f"there is nothing between two {separator!r}" if separator in text else "it is empty")
+    pieces, quoted = [""], False
+    for letter in text:
+        quoted ^= letter == '"'
+        if letter == separator and not quoted:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    pieces = [piece.strip() for piece in pieces]
+    if not all(pieces):
+        raise UsageError(f"there is nothing between two {separator!r}" if len(pieces) > 1 else "it is empty")
     return pieces
 
 
@@ -315,4 +318,6 @@ def _uv_limit(token: str) -> tuple[float, float, bool]:
         raise UsageError(f"{token!r} mixes metres and wavelengths")
     if sign:
         return (0.0, low, in_wavelengths) if sign == "<" else (low, math.inf, in_wavelengths)
+    if low > float(last) * factor:
+        raise UsageError(f"the range {token} runs backwards")
     return low, float(last) * factor, in_wavelengths

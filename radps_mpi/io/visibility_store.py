@@ -137,7 +137,7 @@ def row_digest(rows: dict[str, NDArray[Any]]) -> NDArray[np.uint64]:
 def metadata_digest(file: h5py.File) -> str:
     """xxh3-128, hexadecimal, over all attributes, small tables and checksum tables: the identity of a store's
     content."""
-    digest = xxhash.xxh3_128(hdf5.attribute_bytes(file, leave_out=("metadata_digest",)))
+    digest = xxhash.xxh3_128(hdf5.attribute_bytes(file, leave_out=("metadata_digest", "creator")))
     for name in sorted(file):
         group = file[name]
         digest.update(name.encode() + hdf5.attribute_bytes(group))

@@ -41,7 +41,7 @@ class BlockImager:
             description.geometry, nlane=description.nlane, epsilon=config.image.epsilon,
             precision=config.image.precision, threads=config.parallel.threads,
             kind="plane" if description.continuum else "lanes", rows=max(1, description.nrow),
-        )  # fmt: skip
+        )
         self._cache = _Cache(cache_bytes)
         self.beyond = 0
 
@@ -54,18 +54,20 @@ class BlockImager:
         psf_tree, dirty_tree, sum_tree = (TreeSum(len(self.d.leaves)) for _ in range(3))
         density = self._density(team, block)
         with all_or_none(team, f"imaging channels {block.start} to {block.stop - 1}"):
-            for leaf, pieces, sums in self._weighted(team, block, density):
-                sum_tree.add(leaf.index, sums)
+            for leaf, pieces, leaf_sums in self._weighted(team, block, density):
+                self.beyond += sum(p.beyond for p in pieces)
+                sum_tree.add(leaf.index, leaf_sums)
                 psf_tree.add(leaf.index, residual.grid_psf(self.gridder, pieces))
                 dirty_tree.add(leaf.index, residual.grid_residual(self.gridder, pieces, None))
         sums = self._reduce(team, sum_tree, (3, self._ndest), np.dtype(np.float64))
         psf = self._reduce(team, psf_tree, self.gridder.grid_shape, self.gridder.dtype)
         dirty = self._reduce(team, dirty_tree, self.gridder.grid_shape, self.gridder.dtype)
-        if sums is None or psf is None or dirty is None:
-            return None
-        n = block.nchan
-        psf_image = residual.normalise(self.gridder.to_dirty(psf), sums[0])[:n]
-        return FirstImages(psf_image, residual.normalise(self.gridder.to_dirty(dirty), sums[0])[:n], sums[:, :n])
+        with all_or_none(team, f"transforming channels {block.start} to {block.stop - 1}"):
+            if sums is None or psf is None or dirty is None:
+                return None
+            n = block.nchan
+            psf_image = residual.normalise(self.gridder.to_dirty(psf), sums[0])[:n]
+            return FirstImages(psf_image, residual.normalise(self.gridder.to_dirty(dirty), sums[0])[:n], sums[:, :n])
 
     def residual(
         self, team: Comm, block: ChannelBlock, model: NDArray[np.float32] | None
@@ -78,16 +80,17 @@ class BlockImager:
         density = self._density(team, block)
         with all_or_none(team, f"computing residuals of channels {block.start} to {block.stop - 1}"):
             model_grid = None if model is None or not model.any() else self.gridder.from_model(self._padded(model))
-            for leaf, pieces, sums in self._weighted(team, block, density):
-                sum_tree.add(leaf.index, sums)
+            for leaf, pieces, leaf_sums in self._weighted(team, block, density):
+                sum_tree.add(leaf.index, leaf_sums)
                 tree.add(leaf.index, residual.grid_residual(self.gridder, pieces, model_grid))
             if model_grid is not None:
                 self.gridder.release(model_grid)
         sums = self._reduce(team, sum_tree, (3, self._ndest), np.dtype(np.float64))
         grid = self._reduce(team, tree, self.gridder.grid_shape, self.gridder.dtype)
-        if grid is None or sums is None:
-            return None
-        return residual.normalise(self.gridder.to_dirty(grid), sums[0])[: block.nchan]
+        with all_or_none(team, f"transforming channels {block.start} to {block.stop - 1}"):
+            if grid is None or sums is None:
+                return None
+            return residual.normalise(self.gridder.to_dirty(grid), sums[0])[: block.nchan]
 
     @property
     def _ndest(self) -> int:
@@ -137,7 +140,6 @@ class BlockImager:
             found = self._cache.get(block.index, leaf.index)
             if found is None:
                 pieces = self._cache.take_held(block.index, leaf.index) or self._prepare(block, leaf)
-                self.beyond += sum(p.beyond for p in pieces)
                 w, f2 = density if density is not None else (None, None)
                 sums = weighting.apply_weights(pieces, self.d.scheme, self.d.geometry, w, f2, self._ndest)
                 self._cache.put(block.index, leaf.index, pieces, sums)
@@ -159,13 +161,13 @@ class BlockImager:
             raw = RawPiece(
                 mapping.first, self.store.read(obs, mapping.first, mapping.stop, chunk0, chunk1),
                 weight if weight.ndim == 3 else weight[None], rows.uvw_m, rows.time_index,
-            )  # fmt: skip
+            )
             nlane = mapping.stop - mapping.first if self.d.continuum else self.d.nlane
             prepared.append(
                 prepare_piece(
                     raw, mapping, o.hands, o.turn, self.d.geometry, nlane=nlane,
                     with_density=self.d.scheme.needs_density and not self.d.continuum,
-                )  # fmt: skip
+                )
             )
         return prepared
 
@@ -176,7 +178,7 @@ class BlockImager:
         return map_channels(
             self.d.axis, block.start, block.stop, native,
             interpolation=spectral.interpolation, binning=spectral.binning,
-        )  # fmt: skip
+        )
 
 
 class _Cache:

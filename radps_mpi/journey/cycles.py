@@ -35,10 +35,10 @@ class Cycles:
     def __init__(
         self, comm: Comm, description: Description, imager: BlockImager, state: Checkpoint, masks: MaskSource,
         report: Reporter,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.comm, self.d, self.imager, self.state, self.masks, self.report = (
             comm, description, imager, state, masks, report,
-        )  # fmt: skip
+        )
 
     def make_first_images(self) -> None:
         """PSF, beam and dirty image of every block that doesn't have them yet, committed as they are finished."""
@@ -71,9 +71,9 @@ class Cycles:
                 flags=0 if beam else FLAG_BEAM_FALLBACK, sumwt=sumwt, noise_sum=float(images.sums[1, k]),
                 sidelobe=sidelobe_level(images.psf[k], beam, self.d.geometry) if beam else 0.0,
                 **self._peaks(chan, images.dirty[k]),
-            )  # fmt: skip
+            )
 
-    def _peaks(self, chan: int, residual: NDArray[np.float32]) -> dict[str, float]:
+    def _peaks(self, chan: int, residual: NDArray[np.float32]) -> dict[str, Any]:
         mask = self.masks.of(chan)
         return {
             "peak_residual_jy": peak_in_mask(residual, mask),
@@ -168,11 +168,11 @@ class Cycles:
             loaded.residual, psf, self.masks.of(chan), gain=self.d.control.gain,
             cycle_threshold_jy=float(plan.cycle_threshold_jy[chan]), max_iterations=int(plan.max_iterations[chan]),
             model_in=loaded.model,
-        )  # fmt: skip
+        )
         self.state.stage(
             chan, model=model, cycle=cycle, iterations=int(loaded.record["iterations"]) + result.iterations,
             model_flux_jy=float(model.sum(dtype=np.float64)), start_peak_jy=result.start_peak,
-        )  # fmt: skip
+        )
 
     def repair(self) -> None:
         """Recompute PSFs and residuals that a kill tore, from the committed models; their bits are those they had.
@@ -189,9 +189,10 @@ class Cycles:
         def recompute(team: Comm, block: ChannelBlock) -> None:
             if psf_torn[block.start : block.stop].any():
                 images = self.imager.first_pass(team, block)
-                if images is not None:
-                    for chan in block.start + np.flatnonzero(psf_torn[block.start : block.stop]):
-                        self.state.stage(int(chan), psf=images.psf[chan - block.start])
+                with all_or_none(team, "keeping recomputed PSFs"):
+                    if images is not None:
+                        for chan in block.start + np.flatnonzero(psf_torn[block.start : block.stop]):
+                            self.state.stage(int(chan), psf=images.psf[chan - block.start])
             if residual_torn[block.start : block.stop].any():
                 self._residual_block(team, block, residual_torn)
 
@@ -215,12 +216,8 @@ class Cycles:
     def _residual_block(self, team: Comm, block: ChannelBlock, wanted: NDArray[np.bool_]) -> None:
         """Residuals of a block from its current models, staged for the ``wanted`` (nchan,) channels."""
         chans = range(block.start, block.stop)
-        model = np.zeros((block.nchan, *self.d.geometry.shape), np.float32)
-        for k, chan in enumerate(chans):
-            plane = self.state.read_model(chan)
-            if plane is None:
-                raise DataError(f"{self.state.directory}: the model of channel {chan} can't be read back")
-            model[k] = plane
+        with all_or_none(team, f"reading models of channels {block.start} to {block.stop - 1}"):
+            model = self._models_of(chans)
         images = self.imager.residual(team, block, model)
         if images is None:
             return
@@ -228,13 +225,22 @@ class Cycles:
             if wanted[chan]:
                 self.state.stage(chan, residual=images[k], **self._peaks(chan, images[k]))
 
+    def _models_of(self, chans: range) -> NDArray[np.float32]:
+        model = np.zeros((len(chans), *self.d.geometry.shape), np.float32)
+        for k, chan in enumerate(chans):
+            plane = self.state.read_model(chan)
+            if plane is None:
+                raise DataError(f"{self.state.directory}: the model of channel {chan} can't be read back")
+            model[k] = plane
+        return model
+
     def measured(self) -> Measured:
         """What the stopping rules look at, from the table."""
         table = self.state.table
         return Measured(
             table["peak_residual_jy"].copy(), table["image_peak_jy"].copy(), table["sidelobe"].copy(),
             table["mask_pixels"].astype(np.int64), valid_channels(table, self.d.config.spectral.edge_fraction),
-        )  # fmt: skip
+        )
 
 
 def valid_channels(table: NDArray[Any], edge_fraction: float) -> NDArray[np.bool_]:
@@ -257,7 +263,7 @@ def _plan_to_dict(plan: CyclePlan, iterations_before: NDArray[np.int64]) -> dict
     return {
         "cycle_threshold_jy": plan.cycle_threshold_jy, "max_iterations": plan.max_iterations,
         "active": plan.active.astype(np.uint8), "iterations_before": iterations_before,
-    }  # fmt: skip
+    }
 
 
 def _plan_from_dict(stored: dict[str, Any]) -> CyclePlan:

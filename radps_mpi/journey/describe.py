@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radps_mpi import decomposition
 from radps_mpi.config import RunConfig, SpectralConfig
@@ -15,15 +17,14 @@ from radps_mpi.data.axis import FRAMES, SpectralAxis
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.data.observation import ObservationMeta
 from radps_mpi.errors import DataError, UsageError
-from radps_mpi.imaging.preparation import Hands, Pointing, parallel_hands, pointing
 from radps_mpi.imaging.field_of_view import half_power_width_rad, radius_at_level_rad
+from radps_mpi.imaging.preparation import Hands, Pointing, parallel_hands, pointing
 from radps_mpi.imaging.primary_beams import Dish, dish_of
 from radps_mpi.imaging.sin_projection import to_frame
 from radps_mpi.imaging.spectral_axis import AxisRequest, NativeChannels, build_axis, continuum_axis, coverage_hz
 from radps_mpi.imaging.stopping import Control
 from radps_mpi.imaging.weighting import WeightingScheme, make_scheme
 from radps_mpi.io.fits_header import ProductMetadata
-from radps_mpi.io.visibility_store import VisibilityStore
 
 SAME_POINTING = 0.05
 """Field centres within this fraction of the primary beam's width are one pointing: the error in the beam stays below 1 %."""
@@ -77,7 +78,17 @@ class Description:
         return self.axis.nchan, self.geometry.ny, self.geometry.nx
 
 
-def describe(config: RunConfig, store: VisibilityStore) -> Description:
+class Observations(Protocol):
+    """A visibility store, or a survey of what one would hold: all that a description needs."""
+
+    path: Path
+    observations: list[ObservationMeta]
+
+    def read_times(self, obs: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """``time_s`` (ntime,) and ``frame_factor`` (ntime, 3)."""
+
+
+def describe(config: RunConfig, store: Observations) -> Description:
     """Decide everything from the configuration and the store's metadata.
 
     Raises
@@ -114,7 +125,7 @@ def describe(config: RunConfig, store: VisibilityStore) -> Description:
         tuple(decomposition.channel_blocks(axis.nchan, width)), tuple(_leaves(config, metas)), width,
         make_scheme(config.weighting.weighting, config.weighting.robust, axis, continuum=continuum),
         _control(config), dish, _metadata(metas), tuple(notes),
-    )  # fmt: skip
+    )
 
 
 def _refuse_unsupported(metas: list[ObservationMeta]) -> None:
@@ -131,7 +142,7 @@ def _refuse_unsupported(metas: list[ObservationMeta]) -> None:
 def _dishes(metas: list[ObservationMeta]) -> list[float]:
     names = {m.telescope for m in metas}
     if len(names) > 1:
-        raise DataError(f"observations of {', '.join(sorted(names))} together need a gridder for mixed dishes: image them apart")
+        raise DataError(f"observations of {', '.join(sorted(names))} need a gridder for mixed dishes: image them apart")
     return sorted({d for m in metas for d in m.dish_diameters_m})
 
 
@@ -160,13 +171,13 @@ def _geometry(config: RunConfig, metas: list[ObservationMeta]) -> ImageGeometry:
 
 
 def _observe(
-    config: RunConfig, store: VisibilityStore, meta: ObservationMeta, geometry: ImageGeometry, frame: str
+    config: RunConfig, store: Observations, meta: ObservationMeta, geometry: ImageGeometry, frame: str
 ) -> ImagedObservation:
     _, factors = store.read_times(meta.index)
     native = NativeChannels(
         meta.freq_hz, meta.width_hz, factors[:, FRAMES.index(frame)], factors[:, FRAMES.index("LSRK")],
         meta.source_index, meta.report.descending_channels > 0,
-    )  # fmt: skip
+    )
     ra_rad, dec_rad = to_frame(*meta.direction_rad, meta.direction_frame, geometry.direction_frame)
     hands = parallel_hands(meta.corr_types, config.image.stokes, meta.source)
     return ImagedObservation(meta, native, hands, pointing(ra_rad, dec_rad, geometry))
@@ -183,7 +194,7 @@ def axis_request(spectral: SpectralConfig, frame: str, restfreq_hz: float) -> Ax
     return AxisRequest(
         nchan=spectral.nchan, velocity=spectral.veltype, frame=frame, restfreq_hz=restfreq_hz,
         coverage=spectral.coverage, **values,
-    )  # fmt: skip
+    )
 
 
 def _frame_notes(config: RunConfig, natives: list[NativeChannels], axis: SpectralAxis) -> list[str]:
@@ -254,7 +265,7 @@ def _control(config: RunConfig) -> Control:
     return Control(
         niter=d.niter, gain=d.gain, threshold_jy=d.threshold_jy, cycleniter=d.cycleniter, cyclefactor=d.cyclefactor,
         minpsffraction=d.minpsffraction, maxpsffraction=d.maxpsffraction, nmajor=d.nmajor, mode=d.control,
-    )  # fmt: skip
+    )
 
 
 def _metadata(metas: list[ObservationMeta]) -> ProductMetadata:
@@ -264,7 +275,7 @@ def _metadata(metas: list[ObservationMeta]) -> ProductMetadata:
     return ProductMetadata(
         object_name=first.object_name, telescope=first.telescope, observer=first.observer, date_obs=date,
         timesys=first.time_scale, observatory_m=first.observatory_itrf_m, pointing_rad=first.direction_rad,
-    )  # fmt: skip
+    )
 
 
 def covered_mhz(description: Description) -> tuple[float, float]:

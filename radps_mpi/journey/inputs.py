@@ -39,7 +39,7 @@ def _named_store(config: RunConfig) -> Path:
     changed = [
         name for name in SelectionConfig.model_fields
         if name != "vis" and getattr(config.selection, name) != SelectionConfig.model_fields[name].default
-    ]  # fmt: skip
+    ]
     if changed:
         raise UsageError(f"{changed[0]}: a visibility store holds what was selected when it was made; select in radps ingest")
     return Path(vis[0])

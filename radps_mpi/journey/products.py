@@ -31,7 +31,7 @@ _UNITS = {"image": "Jy/beam", "image.pbcor": "Jy/beam", "residual": "Jy/beam", "
 
 def product_names(description: Description) -> list[str]:
     """Which files this run writes, without prefix and .fits; image.pbcor rides with image."""
-    wanted = list(description.config.output.products)
+    wanted: list[str] = list(description.config.output.products)
     if description.config.image.pbcor and "image" in wanted:
         wanted.insert(wanted.index("image") + 1, "image.pbcor")
     return wanted
@@ -97,7 +97,7 @@ class ProductMaker:
         return restore(
             self._model(chan), self._residual(chan), self.restoring[chan], self.d.geometry,
             fitted_beam=self.fitted[chan] if shared else None, threads=self.d.config.parallel.threads,
-        )  # fmt: skip
+        )
 
     def _residual(self, chan: int) -> Plane:
         return self._sound(chan, "residual", self.state.read_residual(chan))
@@ -126,7 +126,7 @@ def write_products(comm: Comm, description: Description, state: Checkpoint, mask
                     comm, product_path(imagename, name), point if name == "sumwt" else description.geometry,
                     description.axis, bunit=_UNITS.get(name, ""), metadata=description.metadata,
                     beams=maker.beams_of(name), history=history,
-                )  # fmt: skip
+                )
             )
             for name in names
         }

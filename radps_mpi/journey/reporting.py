@@ -9,7 +9,8 @@ from dataclasses import fields
 from radps_mpi.data.cycle_report import CycleReport
 from radps_mpi.imaging.stopping import ControlState
 from radps_mpi.io.commit import Checkpoint
-from radps_mpi.io.run_directory import RunDirectory, Status, now_text
+from radps_mpi.io.run_directory import RunDirectory, now_text
+from radps_mpi.io.run_status import Status
 from radps_mpi.parallel.types import Comm
 
 
@@ -18,7 +19,8 @@ class Reporter:
 
     def __init__(self, comm: Comm, directory: RunDirectory) -> None:
         self._rank, self._nrank, self._directory = comm.rank, comm.size, directory
-        self._phase, self._began, self._control = "", time.monotonic(), (0, 0, None)
+        self._phase, self._began = "", time.monotonic()
+        self._control: tuple[int, int, float | None] = (0, 0, None)
 
     def note(self, text: str) -> None:
         """One line on stderr and in the log."""

@@ -63,7 +63,8 @@ def _refuse_to_overwrite(config: RunConfig, root: Path) -> None:
     imagename = config.output.imagename
     if commit.exists(root):
         raise UsageError(
-            f"{imagename}: an unfinished run is there: continue it with 'radps resume {imagename}', or start anew with --overwrite"
+            f"{imagename}: an unfinished run is there: continue it with 'radps resume {imagename}', or replace it with "
+            "--overwrite"
         )
     for product in config.output.products:
         path = product_path(imagename, product)
@@ -74,7 +75,7 @@ def _refuse_to_overwrite(config: RunConfig, root: Path) -> None:
 def _forget_earlier_run(directory: RunDirectory) -> None:
     """A new run must not find an old one's visibilities or state."""
     for name in (STORE_NAME, STORE_NAME + ".partial", commit.MANIFEST_NAME, commit.MANIFEST_NAME + ".previous",
-                 commit.STATE_NAME):  # fmt: skip
+                 commit.STATE_NAME):
         directory.path(name).unlink(missing_ok=True)
 
 

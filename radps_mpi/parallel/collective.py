@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from mpi4py import MPI
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from radps_mpi.errors import EXIT_FAILURE, RadpsError
 
-
 _MESSAGE_BYTES = 1 << 30
+
+_Report = tuple[bool, str, int]
+"""Of a rank that failed: whether it only heard of another's failure, the message, the exit status."""
 
 
 class RemoteRankError(RadpsError):
@@ -29,10 +31,12 @@ class RemoteRankError(RadpsError):
 def all_or_none(comm: MPI.Intracomm, what: str) -> Iterator[None]:
     """Run rank-local work that may fail; leave together, or raise together.
 
-    The body must not contain a collective call: a rank that failed would not take part in it. The rank that failed raises
-    its own error, the others a :class:`RemoteRankError` that names the lowest failing rank, ``what``, and the message.
+    The body must not contain a collective call over ``comm``: a rank that failed would not take part in it. A rank that
+    failed raises its own error; the others raise a :class:`RemoteRankError` that names the lowest rank of ``comm`` that failed
+    by itself, ``what``, and the message. Ranks that only heard of a failure, through a part of ``comm`` (a team that works
+    together inside the body), count as others.
     """
-    error: BaseException | None = None
+    error: Exception | None = None
     try:
         yield
     except Exception as caught:
@@ -40,18 +44,20 @@ def all_or_none(comm: MPI.Intracomm, what: str) -> Iterator[None]:
     if not any_rank(comm, error is not None):
         return
     reports = comm.allgather(None if error is None else _describe(error))
-    if error is not None:
+    if error is not None and not isinstance(error, RemoteRankError):
         raise error
-    rank, (message, status) = next((r, report) for r, report in enumerate(reports) if report is not None)
-    raise RemoteRankError(f"rank {rank} failed while {what}: {message}", status)
+    failed = [(report[0], rank, *report[1:]) for rank, report in enumerate(reports) if report is not None]
+    _, rank, message, status = min(failed)
+    raise RemoteRankError(f"rank {rank} failed while {what}: {message}", status) from error
 
 
-def _describe(error: BaseException) -> tuple[str, int]:
+def _describe(error: Exception) -> _Report:
+    heard = isinstance(error, RemoteRankError)
     if isinstance(error, RadpsError):
-        return str(error), error.exit_status
+        return heard, str(error), error.exit_status
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" ({last[0].filename.rsplit('/', 1)[-1]}:{last[0].lineno})" if last else ""
-    return f"{type(error).__name__}: {error}{where}", EXIT_FAILURE
+    return heard, f"{type(error).__name__}: {error}{where}", EXIT_FAILURE
 
 
 def on_root(comm: MPI.Intracomm, what: str, work: Callable[[], Any]) -> Any:
@@ -103,7 +109,7 @@ def broadcast(
 
 def split(comm: MPI.Intracomm, colour: int | None) -> MPI.Intracomm | None:
     """The communicator of the ranks with the same colour, in the order of their ranks; None for those without one."""
-    part = comm.Split(MPI.UNDEFINED if colour is None else colour, comm.rank)
+    part = cast("MPI.Intracomm", comm.Split(MPI.UNDEFINED if colour is None else colour, comm.rank))
     return None if part == MPI.COMM_NULL else part
 
 

@@ -1,7 +1,9 @@
 """Sums whose bits don't depend on the number of ranks.
 
-The leaves of a sum are numbered; the tree over them is fixed: at level k, node i (a multiple of 2^(k+1)) absorbs node
-i + 2^k. One rank holding all leaves and 64 ranks holding one each perform the same additions of the same operands.
+The leaves of a sum are numbered; the tree over them is fixed by their number alone. Node (level, i) is the sum of the leaves
+i 2^level <= leaf < (i + 1) 2^level; its left child is node (level - 1, 2 i), its right one node (level - 1, 2 i + 1), and where
+the right one would lie beyond the last leaf the node is its left child. One rank holding all leaves and 64 ranks holding one
+each perform the same additions, left + right, of the same operands.
 """
 
 from __future__ import annotations
@@ -19,34 +21,46 @@ _MESSAGE_BYTES = 1 << 30
 
 
 class TreeSum:
-    """Partial sums of the leaves that one rank holds, folded as early as the fixed tree allows.
+    """Partial sums of the leaves that one rank holds: siblings are added as soon as both are there.
 
-    Leaves are added in ascending order; at most log2(leaves) + 1 partial arrays are alive, however many leaves there are.
+    If leaves are added in ascending order, at most log2(leaves) + 1 arrays are alive, however many leaves there are.
     """
 
     def __init__(self, nleaf: int) -> None:
         self.nleaf = nleaf
-        self._levels: dict[int, tuple[int, NDArray[Any]]] = {}
+        self._nodes: dict[tuple[int, int], NDArray[Any]] = {}
+
+    @property
+    def nlevel(self) -> int:
+        """Levels below the root's."""
+        return max(self.nleaf - 1, 0).bit_length()
+
+    @property
+    def nheld(self) -> int:
+        """Partial sums alive."""
+        return len(self._nodes)
 
     def add(self, leaf: int, array: NDArray[Any]) -> None:
-        """Take ownership of ``array``, the value of ``leaf``; it is overwritten by later additions."""
-        level, start = 0, leaf
-        while True:
-            span = 1 << level
-            left = self._levels.get(start - span)
-            if start & span and left is not None and left[0] == level:
-                del self._levels[start - span]
-                left[1].__iadd__(array)
-                array, start, level = left[1], start - span, level + 1
-            elif not start & span and start + span >= self.nleaf and span < self.nleaf:
-                level += 1  # no right sibling exists anywhere: the node passes up unchanged
-            else:
-                break
-        self._levels[start] = (level, array)
+        """Take ownership of ``array``, the value of ``leaf``; later additions overwrite it."""
+        self.put(0, leaf, array)
 
-    def nodes(self) -> dict[int, tuple[int, NDArray[Any]]]:
-        """start leaf -> (level, partial sum), for what this rank could not fold alone."""
-        return self._levels
+    def put(self, level: int, index: int, array: NDArray[Any]) -> None:
+        """Take ownership of the whole sum of node (level, index), and add upwards as far as siblings are there."""
+        while level < self.nlevel:
+            alone = index % 2 == 0 and (index + 1) << level >= self.nleaf
+            if not alone:
+                sibling = self._nodes.pop((level, index ^ 1), None)
+                if sibling is None:
+                    break
+                left, right = (sibling, array) if index % 2 else (array, sibling)
+                left += right
+                array = left
+            level, index = level + 1, index // 2
+        self._nodes[level, index] = array
+
+    def take(self, level: int, index: int) -> NDArray[Any]:
+        """Give away a node's sum, which nobody here goes on with."""
+        return self._nodes.pop((level, index))
 
 
 def leaf_owner(nleaf: int, nrank: int) -> NDArray[np.int64]:
@@ -54,42 +68,25 @@ def leaf_owner(nleaf: int, nrank: int) -> NDArray[np.int64]:
     return (np.arange(nleaf) * min(nrank, nleaf)) // max(nleaf, 1)
 
 
-def reduce_tree(comm: MPI.Intracomm, partial: TreeSum, owner: NDArray[np.int64], shape: tuple[int, ...],
-                dtype: np.dtype[Any]) -> NDArray[Any] | None:
-    """Finish the sum over ranks; rank ``owner[0]`` gets it, the others None. Collective over ``comm``.
+def reduce_tree(
+    comm: MPI.Intracomm, partial: TreeSum, owner: NDArray[np.int64], shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any] | None:
+    """Finish the sum over ranks; rank ``owner[0]`` gets it, the others None. Collective over ``comm``; empties ``partial``.
 
-    ``owner`` (nleaf,) gives the rank that added each leaf, ascending. A node is held by the owner of its first leaf.
+    ``owner`` (nleaf,) gives the rank that added each leaf, ascending; ``shape`` and ``dtype`` are those of all leaves. A node
+    is held by the owner of its first leaf; the right child of every node whose children lie apart travels to the left one's
+    holder. All ranks go through these messages in one order, so the first that is outstanding can always be delivered.
     """
-    nodes = dict(partial.nodes())
-    nleaf = partial.nleaf
-    span, level = 1, 0
-    while span < nleaf:
-        for left in range(0, nleaf, 2 * span):
-            right = left + span
-            if right >= nleaf:
-                if left in nodes and nodes[left][0] == level:
-                    nodes[left] = (level + 1, nodes[left][1])
-                continue
-            holder, giver = int(owner[left]), int(owner[right])
+    for level in range(partial.nlevel):
+        for first in range(1 << level, partial.nleaf, 2 << level):
+            holder, giver = int(owner[first - (1 << level)]), int(owner[first])
             if holder == giver:
-                if comm.rank == holder:
-                    _fold(nodes, left, right, level)
-                continue
+                continue  # added when the second of them was put there
             if comm.rank == giver:
-                _send(comm, nodes.pop(right)[1], holder)
+                _send(comm, partial.take(level, first >> level), holder)
             elif comm.rank == holder:
-                nodes[right] = (level, _receive(comm, shape, dtype, giver))
-                _fold(nodes, left, right, level)
-        span, level = 2 * span, level + 1
-    return nodes[0][1] if comm.rank == int(owner[0]) else None
-
-
-def _fold(nodes: dict[int, tuple[int, NDArray[Any]]], left: int, right: int, level: int) -> None:
-    have = nodes[left]
-    if have[0] > level:  # folded already while the leaves were added
-        return
-    have[1].__iadd__(nodes.pop(right)[1])
-    nodes[left] = (level + 1, have[1])
+                partial.put(level, first >> level, _receive(comm, shape, dtype, giver))
+    return partial.take(partial.nlevel, 0) if comm.rank == int(owner[0]) else None
 
 
 def _pieces(array: NDArray[Any]) -> Iterable[NDArray[np.uint8]]:

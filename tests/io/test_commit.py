@@ -257,3 +257,29 @@ def test_all_ranks_see_what_one_has_committed(tmp_path: Path) -> None:
     state.commit()
     assert all(np.array_equal(state.load(chan).model, plane(chan, 1)) for chan in range(NCHAN))
     comm.Barrier()
+
+
+@pytest.mark.mpi
+def test_a_channel_handed_over_after_going_back_keeps_its_intact_slot(tmp_path: Path) -> None:
+    comm = world()
+    if comm.size < 2:
+        pytest.skip("needs two ranks")
+    state = Checkpoint.create(comm, Path(comm.bcast(str(tmp_path))), {}, (NCHAN, NY, NX))
+    for cycle in (1, 2):
+        cycle_of(state, cycle, range(NCHAN) if comm.rank == 0 else range(0))
+        state.commit()
+    intact = f"model_{1 - state.table[1]['slot']}"
+    if comm.rank == 0:
+        damage(state, current(state, "model", 1), 1)
+        assert state.load(1).rewound_from == 2
+        state.stage(1, model=plane(1, 2))
+    state.hand_over(np.ones(NCHAN, np.int64))
+    if comm.rank == 1:
+        assert np.array_equal(state.load(1).model, plane(1, 2))
+        state.stage(1, model=plane(1, 2) * 2)
+    comm.Barrier()
+    layout = state.state.layout
+    with open(state.state.path, "rb") as file:
+        file.seek(layout.offset_bytes[intact] + layout.plane_bytes(intact))
+        assert file.read(layout.plane_bytes(intact)) == plane(1, 1).tobytes()
+    comm.Barrier()

@@ -1,0 +1,42 @@
+"""Real visibilities, ingested once for all journeys, and copies of them that tests may change."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import jobs
+
+NGC5921 = "ngc5921_src_contsub.ms"
+
+
+@pytest.fixture(scope="session")
+def galaxy(dataset: Callable[[str], Path]) -> Path:
+    """NGC 5921: 63 channels in LSRK, two hands, 12,852 rows."""
+    return dataset(NGC5921)
+
+
+@pytest.fixture(scope="session")
+def galaxy_store(galaxy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a visibility store."""
+    path = tmp_path_factory.mktemp("stores") / "galaxy.vis.h5"
+    jobs.succeed(["ingest", galaxy, "-o", path], ranks=2)
+    return path
+
+
+@pytest.fixture(scope="session")
+def two_nights_store(galaxy: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two topocentric executions, 120 days apart, in one store: two row chunks, two native channels per image channel."""
+    folder = tmp_path_factory.mktemp("nights")
+    for days in (0, 120):
+        make = [sys.executable, str(shared / "data" / "make_topo.py"), str(galaxy), str(folder / f"{days}.ms"), str(days)]
+        subprocess.run(make, check=True, timeout=60)
+    path = folder / "nights.vis.h5"
+    jobs.succeed(["ingest", folder / "0.ms", folder / "120.ms", "-o", path], ranks=2)
+    for days in (0, 120):
+        shutil.rmtree(folder / f"{days}.ms")
+    return path

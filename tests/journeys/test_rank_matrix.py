@@ -1,0 +1,108 @@
+"""The same bits from 1, 2, 3, 4 and 7 ranks: cubes, continuum, shared blocks, any memory, any threads, MS or store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import jobs
+
+pytestmark = pytest.mark.launches_mpi
+
+RANKS = (1, 2, 3, 4, 7)
+PRODUCTS = {"image", "residual", "model", "psf", "pb", "sumwt", "mask"}
+
+SMALL: dict[str, Any] = {"imsize": 64, "cell": "30arcsec", "niter": 4000, "cycleniter": 40, "threshold": "8mJy"}
+GLOBAL = SMALL | {"nchan": 36, "start": 5, "weighting": "briggs", "robust": 0.5, "nmajor": 2}
+"""Three blocks, the last of four channels."""
+PLANE = SMALL | {"nchan": 20, "start": 9, "weighting": "uniform", "control": "plane", "nmajor": 2, "restoringbeam": "common"}
+CONTINUUM = SMALL | {"specmode": "mfs", "weighting": "briggs", "row_groups": 5, "nmajor": 2}
+"""Eight atoms of (execution, 16 channels) in five leaves of uneven size."""
+NIGHTS = SMALL | {"nchan": 20, "width": 2, "weighting": "briggs", "row_groups": 2, "nmajor": 1}
+"""Two blocks of two leaves each: four ranks share them as two teams, seven leave three idle."""
+
+
+def flags(parameters: dict[str, Any]) -> list[str]:
+    return [text for name, value in parameters.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def make(folder: Path, ranks: int, work: Sequence[dict[str, Any]]) -> None:
+    """Run the jobs of ``work`` in one launch."""
+    listing = folder / f"work{ranks}.json"
+    listing.write_text(json.dumps(work))
+    done = jobs.run_script("cubes_job.py", [listing], ranks, timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def cubes(tmp_path_factory: pytest.TempPathFactory, galaxy_store: Path, two_nights_store: Path) -> Path:
+    """Every configuration on every number of ranks, as ``<configuration><ranks>``, and what must not change bits."""
+    folder = tmp_path_factory.mktemp("matrix")
+    for ranks in RANKS:
+        work = [
+            {"inputs": [str(store)], "imagename": str(folder / f"{name}{ranks}"), **parameters}
+            for name, store, parameters in (
+                ("plane", galaxy_store, PLANE),
+                ("continuum", two_nights_store, CONTINUUM),
+                ("nights", two_nights_store, NIGHTS),
+            )
+        ]
+        if ranks in (1, 3):
+            variant = NIGHTS | {"memory_per_rank": "1kB"}
+            work.append({"inputs": [str(two_nights_store)], "imagename": str(folder / f"uncached{ranks}"), **variant})
+        if ranks in (1, 2):
+            variant = PLANE | {"threads": 2}
+            work.append({"inputs": [str(galaxy_store)], "imagename": str(folder / f"threads{ranks}"), **variant})
+        if ranks == 1:
+            work.append({"inputs": [str(galaxy_store)], "imagename": str(folder / "store"), **GLOBAL})
+        make(folder, ranks, work)
+    return folder
+
+
+@pytest.mark.parametrize("configuration", ["plane", "continuum", "nights"])
+def test_every_product_has_the_same_bits_on_any_number_of_ranks(cubes: Path, configuration: str) -> None:
+    expected = jobs.product_hashes(cubes / f"{configuration}1")
+    assert set(expected) == PRODUCTS
+    assert {ranks: jobs.product_hashes(cubes / f"{configuration}{ranks}") for ranks in RANKS} == dict.fromkeys(
+        RANKS, expected
+    )
+
+
+def test_the_matrix_compares_images_with_a_source_that_was_cleaned(cubes: Path) -> None:
+    from astropy.io import fits
+
+    for configuration in ("plane", "continuum", "nights"):
+        model = fits.getdata(cubes / f"{configuration}1.model.fits")
+        residual = fits.getdata(cubes / f"{configuration}1.residual.fits")
+        assert model.sum() > 0.01 and abs(residual[residual == residual]).max() > 0.0, configuration
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_rank_without_memory_to_keep_visibilities_gives_the_same_bits(cubes: Path, ranks: int) -> None:
+    assert jobs.product_hashes(cubes / f"uncached{ranks}") == jobs.product_hashes(cubes / "nights1")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_two_threads_per_rank_give_the_bits_of_one(cubes: Path, ranks: int) -> None:
+    assert jobs.product_hashes(cubes / f"threads{ranks}") == jobs.product_hashes(cubes / "plane1")
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_the_command_on_a_measurement_set_gives_the_bits_of_the_store(
+    cubes: Path, galaxy: Path, tmp_path: Path, ranks: int
+) -> None:
+    jobs.succeed(["image", galaxy, "--imagename", tmp_path / "cube", *flags(GLOBAL)], ranks)
+    assert jobs.product_hashes(tmp_path / "cube") == jobs.product_hashes(cubes / "store")
+
+
+def test_the_hash_command_prints_one_line_for_each_product(cubes: Path) -> None:
+    printed = jobs.succeed(["hash", cubes / "store"]).stdout.splitlines()
+    expected = jobs.product_hashes(cubes / "store")
+    assert len(printed) == len(PRODUCTS)
+    for line in printed:
+        digest, shape, name = line.split("  ")
+        assert shape == ("1x36x1x1" if "sumwt" in name else "1x36x64x64") and len(digest) == 32
+        assert expected[name.removeprefix("store.").removesuffix(".fits")].startswith(digest)
