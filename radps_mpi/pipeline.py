@@ -90,6 +90,7 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     cycles = Cycles(comm, description, imager, state, masks, report)
     if found:
         cycles.repair()
+        cycles.follow_mask()
     cycles.make_first_images()
     control = cycles.clean()
     paths = write_products(comm, description, state, masks)

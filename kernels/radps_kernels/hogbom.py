@@ -22,9 +22,10 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from radps_kernels.options import JIT
+
 TILE = 32
 PENDING = 8192
-JIT: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": False, "error_model": "numpy"}
 
 STOP_ITERATIONS = 1
 STOP_THRESHOLD = 2
@@ -67,7 +68,7 @@ def _subtract_row_code(typing_context: Any, tile: Any, i: Any, psf: Any, y: Any,
 _subtract_row: Any = intrinsic(_subtract_row_code)
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def _tile_psf_maxima(psf: NDArray[np.float32], nty: int, ntx: int) -> NDArray[np.float32]:
     """Largest |psf| over all offsets between a pixel of one tile and a component in another, (2 nty - 1, 2 ntx - 1),
     by tile offset (pixel's tile minus component's tile); 0 where the PSF does not reach."""
@@ -91,7 +92,7 @@ def _tile_psf_maxima(psf: NDArray[np.float32], nty: int, ntx: int) -> NDArray[np
     return maxima
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def _subtract_pending(
     tile: NDArray[np.float32],
     y0: int,
@@ -119,7 +120,7 @@ def _subtract_pending(
                     tile[i, j] -= value * psf[py + i, px + j]
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def _largest_bits(bits: NDArray[np.int32], selectable: NDArray[np.int32]) -> np.int32:
     """Largest |value| among the selectable pixels as float32 bits: integer maxima vectorise, and order as floats do."""
     best = np.int32(0)
@@ -128,7 +129,7 @@ def _largest_bits(bits: NDArray[np.int32], selectable: NDArray[np.int32]) -> np.
     return best
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def _first_pixel_with(bits: NDArray[np.int32], selectable: NDArray[np.int32], wanted: np.int32) -> int:
     """Index of a tile's first pixel, in row-major order, whose magnitude has these bits; -1 if there is none."""
     for i in range(bits.size):
@@ -137,7 +138,7 @@ def _first_pixel_with(bits: NDArray[np.int32], selectable: NDArray[np.int32], wa
     return -1
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def _raise_bounds(bounds: NDArray[np.float32], maxima: NDArray[np.float32], ty: int, tx: int, size: np.float32) -> None:
     """Allow for a component of |flux| ``size`` in tile (ty, tx)."""
     nty, ntx = bounds.shape
@@ -148,7 +149,7 @@ def _raise_bounds(bounds: NDArray[np.float32], maxima: NDArray[np.float32], ty: 
             bound[j] = (bound[j] + size * rise[j]) * _SLACK
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def _cut_into_tiles(
     residual: NDArray[np.float32], mask: NDArray[np.uint8], oy: int, ox: int, nty: int, ntx: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -170,7 +171,7 @@ def _cut_into_tiles(
     return tiles, selectable
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def _bring_up_to_date(
     tiles: NDArray[np.float32],
     selectable: NDArray[np.int32],
@@ -192,7 +193,7 @@ def _bring_up_to_date(
     bounds[tile] = _largest_bits(pixels.view(np.int32).reshape(-1), selectable[tile])
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def _bring_all_up_to_date(
     tiles: NDArray[np.float32],
     selectable: NDArray[np.int32],
@@ -210,7 +211,7 @@ def _bring_all_up_to_date(
     applied[:] = 0
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def _find_peak(
     tiles: NDArray[np.float32],
     selectable: NDArray[np.int32],
@@ -243,7 +244,7 @@ def _find_peak(
     return py, px, value
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def _mask_window(mask: NDArray[np.uint8]) -> tuple[int, int, int, int]:
     """(first row, first column, rows, columns) that hold all set pixels; (0, 0, 0, 0) for an empty mask."""
     ny, nx = mask.shape
@@ -258,7 +259,7 @@ def _mask_window(mask: NDArray[np.uint8]) -> tuple[int, int, int, int]:
     return y0, x0, y1 - y0, x1 - x0
 
 
-@numba.njit(**JIT)
+@numba.jit(**JIT)
 def hogbom(
     residual: NDArray[np.float32],
     psf: NDArray[np.float32],

@@ -71,9 +71,12 @@ def dish_of(telescope: str, dish_diameter_m: float | Iterable[float]) -> Dish:
 
 
 def primary_beam(
-    geometry: ImageGeometry, freq_hz: float, dish: Dish | None, pb_model: PbModel = "casa"
-) -> NDArray[np.float32]:
-    """Power pattern towards each pixel, 1 at the phase centre: float32 (ny, nx).
+    geometry: ImageGeometry, freq_hz: float, dish: Dish | None, pb_model: PbModel = "casa",
+    axis_lm: tuple[float, float] = (0.0, 0.0),
+) -> NDArray[np.float32]:  # fmt: skip
+    """Power pattern towards each pixel, 1 where the dishes point: float32 (ny, nx).
+
+    ``axis_lm`` are the direction cosines, east and north of the phase centre, of where they point.
 
     "casa" is tclean's: not quite the diffraction pattern, tabulated (the sample below is taken, not the nearest), and
     0 beyond the dish's maximum radius.
@@ -85,12 +88,25 @@ def primary_beam(
     if dish is None:
         raise DataError(f"pb_model = {pb_model!r} needs to know the dishes; pb_model = 'none' images without a beam")
     # Direction cosines are sines of the offset: what diffraction depends on, and what CASA takes for the angle itself.
+    if axis_lm != (0.0, 0.0):
+        return _pattern(_sine_from(geometry, axis_lm), freq_hz, dish, pb_model)
     # The pattern is round: one quadrant has all of it.
     y, x = (np.abs(np.arange(n) - n // 2) for n in geometry.shape)
     l_sine = np.arange(geometry.nx // 2 + 1) * geometry.cell_x_rad
     m_sine = np.arange(geometry.ny // 2 + 1) * geometry.cell_y_rad
     quadrant = _pattern(np.hypot(l_sine[np.newaxis, :], m_sine[:, np.newaxis]), freq_hz, dish, pb_model)
     return quadrant[np.ix_(y, x)]
+
+
+def _sine_from(geometry: ImageGeometry, axis_lm: tuple[float, float]) -> NDArray[np.float64]:
+    """Sine of the angle between each pixel and a direction: the length of the unit vectors' cross product. 1 beyond the
+    horizon."""
+    l, m = geometry.l_axis()[np.newaxis, :], geometry.m_axis()[:, np.newaxis]  # noqa: E741
+    l0, m0 = axis_lm
+    square = 1.0 - l * l - m * m
+    n, n0 = np.sqrt(np.maximum(square, 0.0)), math.sqrt(1.0 - l0 * l0 - m0 * m0)
+    cross = np.square(m * n0 - n * m0) + np.square(n * l0 - l * n0) + np.square(l * m0 - m * l0)
+    return np.where((square > 0.0) & (l * l0 + m * m0 + n * n0 > 0.0), np.sqrt(cross), 1.0)
 
 
 def _pattern(sine: NDArray[np.float64], freq_hz: float, dish: Dish, pb_model: PbModel) -> NDArray[np.float32]:

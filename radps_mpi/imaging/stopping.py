@@ -217,6 +217,25 @@ def begin(control: Control, nchan: int) -> ControlState:
     return ControlState(control.mode, 0, zeros, zeros, unknown, unknown, unknown, 0.0, 0, 0, 0.0, ())
 
 
+_FOUND_IN_THE_RESIDUAL = (StopCode.NO_CHANGE, StopCode.DIVERGED_FROM_PREVIOUS, StopCode.DIVERGED_FROM_MINIMUM)
+
+
+def reopen(state: ControlState) -> ControlState:
+    """The state with which a resumed run goes on, whose limits or mask may be others.
+
+    Groups that a limit or an empty mask stopped run again, and have no previous peaks: theirs are those of the residual that
+    is looked at next, from which it must not be said to have changed. Where nothing else changed, :func:`check` gives them
+    the codes that they had.
+    """
+    limited = [code not in (StopCode.RUNNING, *_FOUND_IN_THE_RESIDUAL) for code in state.stop_code]
+    return replace(
+        state,
+        stop_code=tuple(0 if open_ else code for open_, code in zip(limited, state.stop_code, strict=True)),
+        peak_jy=tuple(NOT_YET if open_ else peak for open_, peak in zip(limited, state.peak_jy, strict=True)),
+        image_peak_jy=tuple(NOT_YET if open_ else peak for open_, peak in zip(limited, state.image_peak_jy, strict=True)),
+    )
+
+
 def _largest(mode: Mode, values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Largest value per group among the chosen channels; 0 where none is."""
     kept = np.where(where & ~np.isnan(values), values, 0.0).astype(np.float64)

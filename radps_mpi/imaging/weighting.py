@@ -19,8 +19,8 @@ from radps_mpi.imaging.preparation import PreparedPiece
 
 TCLEAN_LOOKUP_SCALE = 299_792_458.0 / 2.997_924e8
 """tclean looks cells up with uv that are larger by 1.9e-7 than those it filled the cells with: found by comparison with its
-uniformly weighted cubes, where only a factor between 1.73e-7 and 2.5e-7 puts visibilities that lie within 5e-6 of a cell's edge
-where tclean has them. Which of two neighbouring cells such a visibility counts in is arbitrary, so we follow."""
+uniformly weighted cubes, where only an excess between 1.74e-7 and 2.1e-7 puts the visibilities that lie within 5e-6 of a
+cell's edge where tclean has them. Which of two neighbouring cells such a visibility counts in is arbitrary, so we follow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,11 +202,16 @@ class Checkpoint:
 
     def hand_over(self, owner: NDArray[np.int64]) -> None:
         """Give staged channels to the ranks that go on with them: rank ``owner[chan]`` (nchan,) stages and commits what
-        comes next, all ranks see the records. Collective; nothing is committed by it."""
+        comes next, all ranks see the records. Collective; nothing is committed by it.
+
+        Planes are flushed: a network file system doesn't show other nodes what is still in this one's memory.
+        """
+        with all_or_none(self.comm, "flushing the state file"):
+            self.state.sync()
         chans, changed = self._gather()
         self._elsewhere.update(zip(chans.tolist(), changed["record"], strict=True))
         for chan, base in zip(chans.tolist(), changed["base"], strict=True):
-            if base.tobytes() != self.table[chan].tobytes():  # gone back to: the next owner too must spare the slot that is intact
+            if base.tobytes() != self.table[chan].tobytes():  # gone back to: its intact slot is to be spared
                 self._rewound[chan] = base
         self._staged = {
             chan: record.copy() for chan, record in self._elsewhere.items() if int(owner[chan]) == self.comm.rank

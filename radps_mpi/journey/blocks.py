@@ -130,7 +130,8 @@ class BlockImager:
         weights = self._reduce(team, trees[1], (ndest,), np.dtype(np.float64))
         density = broadcast(team, summed, (geometry.ny, geometry.nx, ndest), np.dtype(np.float64))
         total = broadcast(team, weights, (ndest,), np.dtype(np.float64))
-        return density, weighting.density_factors(self.d.scheme, density, total)
+        with all_or_none(team, f"weighting channels {block.start} to {block.stop - 1}"):
+            return density, weighting.density_factors(self.d.scheme, density, total)
 
     def _weighted(
         self, team: Comm, block: ChannelBlock, density: tuple[NDArray[np.float64], NDArray[np.float64]] | None

@@ -6,7 +6,6 @@ from it alone, so that they don't depend on who computed what, nor on how often 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from radps_mpi.decomposition import ChannelBlock, deal_channels
 from radps_mpi.errors import DataError
 from radps_mpi.imaging.beams import fallback_beams, fit_beam
 from radps_mpi.imaging.minor_cycle import hogbom, peak_in_mask, sidelobe_level
-from radps_mpi.imaging.stopping import ControlState, CyclePlan, Measured, begin, check, plan_cycle, record_cycle
+from radps_mpi.imaging.stopping import ControlState, CyclePlan, Measured, begin, check, plan_cycle, record_cycle, reopen
 from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.manifest import FLAG_BEAM_FALLBACK, FLAG_BLANK, IMAGED, PENDING
 from radps_mpi.journey.blocks import BlockImager
@@ -106,11 +105,11 @@ class Cycles:
             plan = self._interrupted_plan()
             if plan is None:
                 measured = self.measured()
-                state = check(control, state, measured)
-                self.report.cycle(state)
-                if state.finished:
+                checked = check(control, state, measured)
+                self.report.cycle(checked)
+                if checked.finished:
                     break
-                plan = plan_cycle(control, state, measured)
+                state, plan = checked, plan_cycle(control, checked, measured)
                 if not plan.active.any():
                     raise DataError("control: no channel can be cleaned although none has stopped")
                 before = self.state.table["iterations"].copy()
@@ -119,19 +118,29 @@ class Cycles:
             done, before = self.state.table, self.state.header["plan"]["iterations_before"]
             state = record_cycle(control, state, plan, done["iterations"] - before, done["model_flux_jy"])
             self.state.commit({"control": state.to_dict(), "plan": None})
+        # The state before that last look: a resumed run, perhaps with other limits, looks at the same residuals with it.
         self.state.commit({"control": state.to_dict(), "plan": None, "finished": True})
-        return state
+        return checked
 
     def _resume_control(self) -> ControlState:
         stored = self.state.header.get("control")
         if stored is None:
             return begin(self.d.control, self.d.axis.nchan)
-        state = ControlState.from_dict(stored)
-        if self.state.header.get("plan") is None and state.history and state.history[-1].cycle == state.cycle:
-            # These residuals were looked at already, perhaps under other limits (niter, threshold): look again, once.
-            running = tuple(0 for _ in state.stop_code)
-            return replace(state, stop_code=running, history=state.history[:-1])
-        return state
+        return reopen(ControlState.from_dict(stored))
+
+    def follow_mask(self) -> None:
+        """Measure the peaks again if the run is resumed with another mask than that in which they were measured."""
+        mask = list(self.d.config.deconvolution.mask)
+        if self.state.header.get("mask") == mask:
+            return
+        made = (self.state.table["residual_cycle"] >= 0) & (self.state.table["flags"] & FLAG_BLANK == 0)
+        with all_or_none(self.comm, "measuring peaks in the mask"):
+            for chan in deal_channels(np.flatnonzero(made), self.comm.rank, self.comm.size).tolist():
+                residual = self.state.read_residual(chan)
+                if residual is None:
+                    raise DataError(f"{self.state.directory}: the residual of channel {chan} can't be read back")
+                self.state.stage(chan, **self._peaks(chan, residual))
+        self.state.commit({"mask": mask})
 
     def _interrupted_plan(self) -> CyclePlan | None:
         stored = self.state.header.get("plan")

@@ -58,6 +58,8 @@ class Description:
     scheme: WeightingScheme
     control: Control
     dish: Dish | None
+    pb_axis_lm: tuple[float, float]
+    """Direction cosines, about the image's centre, of where the dishes point: (0, 0) but for a ``phasecenter`` of its own."""
     metadata: ProductMetadata
     notes: tuple[str, ...]
     """What the user should know: choices made for them, warnings."""
@@ -117,14 +119,14 @@ def describe(config: RunConfig, store: Observations) -> Description:
     notes = [
         *_frame_notes(config, natives, axis),
         *_check_pointings(observations, geometry, dish, axis),
-        *_check_w_term(config, metas, geometry, dish, axis),
+        *_check_w_term(config, observations, geometry, dish, axis),
     ]
     width = 1 if continuum else decomposition.block_width(geometry.nx, geometry.ny)
     return Description(
         config, geometry, axis, observations,
         tuple(decomposition.channel_blocks(axis.nchan, width)), tuple(_leaves(config, metas)), width,
         make_scheme(config.weighting.weighting, config.weighting.robust, axis, continuum=continuum),
-        _control(config), dish, _metadata(metas), tuple(notes),
+        _control(config), dish, _pb_axis_lm(observations), _metadata(metas), tuple(notes),
     )
 
 
@@ -230,15 +232,23 @@ def _check_pointings(
     return []
 
 
+def _pb_axis_lm(observations: tuple[ImagedObservation, ...]) -> tuple[float, float]:
+    """Where the first field's centre is in the image; the others are within SAME_POINTING of it."""
+    turn = observations[0].turn
+    return (0.0, 0.0) if turn.is_identity else (float(turn.rotation[0, 2]), float(turn.rotation[1, 2]))
+
+
 def _check_w_term(
-    config: RunConfig, metas: list[ObservationMeta], geometry: ImageGeometry, dish: Dish | None, axis: SpectralAxis
-) -> list[str]:
+    config: RunConfig, observations: tuple[ImagedObservation, ...], geometry: ImageGeometry, dish: Dish | None,
+    axis: SpectralAxis,
+) -> list[str]:  # fmt: skip
     """Phase error of the farthest baseline at the edge of the field, 2 pi w (1 - sqrt(1 - r^2)), in radians."""
     corner = math.hypot(geometry.nx * geometry.cell_x_rad, geometry.ny * geometry.cell_y_rad) / 2
     notes, worst = [], 0.0
-    for meta in metas:
+    reach = radius_at_level_rad(dish, float(axis.freq_hz.min()), 0.2) + math.hypot(*_pb_axis_lm(observations)) if dish else corner
+    edge = min(corner, reach)
+    for meta in (o.meta for o in observations):
         top_hz = float(meta.freq_hz.max())
-        edge = min(corner, radius_at_level_rad(dish, float(axis.freq_hz.min()), 0.2)) if dish else corner
         error = 2 * math.pi * meta.max_w_m * top_hz / SPEED_OF_LIGHT_M_S * (1 - math.sqrt(max(0.0, 1 - edge * edge)))
         worst = max(worst, error)
         if meta.max_w_m == 0.0 and meta.max_uv_m > 0.0:

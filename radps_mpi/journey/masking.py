@@ -41,7 +41,8 @@ class MaskSource:
         if self._regions is not None:
             return self._drawn if self._drawn is not None else self._regions.draw(geometry, chan)
         if clean.usemask == "pb":
-            pb = primary_beam(geometry, float(self._d.axis.freq_hz[chan]), self._d.dish, self._d.config.image.pb_model)
+            freq_hz, model = float(self._d.axis.freq_hz[chan]), self._d.config.image.pb_model
+            pb = primary_beam(geometry, freq_hz, self._d.dish, model, self._d.pb_axis_lm)
             return mask_from_pb(pb, clean.pbmask)
         if self._drawn is None:
             self._drawn = full_mask(geometry)

@@ -75,7 +75,7 @@ class ProductMaker:
     def planes(self, chan: int, products: list[str]) -> dict[str, Plane]:
         """The planes of a channel that isn't blank, by product."""
         image = self.d.config.image
-        pb = primary_beam(self.d.geometry, float(self.d.axis.freq_hz[chan]), self.d.dish, image.pb_model)
+        pb = primary_beam(self.d.geometry, float(self.d.axis.freq_hz[chan]), self.d.dish, image.pb_model, self.d.pb_axis_lm)
         make: dict[str, Callable[[], Plane]] = {
             "residual": lambda: apply_pb_mask(self._residual(chan), pb, image.pblimit),
             "model": lambda: self._model(chan),

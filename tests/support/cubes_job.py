@@ -1,7 +1,7 @@
 """Several images one after the other in one job: ``mpirun -n N python -m mpi4py cubes_job.py WORK.json``.
 
-WORK.json holds a list of ``{"inputs": [...], "imagename": ..., parameters}``. A launch costs a second per rank, so tests of many
-configurations share it; and this is how a user's own script calls the program.
+WORK.json holds a list of ``{"inputs": [...], "imagename": ..., parameters}``. A launch costs a second per rank, so tests
+of many configurations share it; and this is how a user's own script calls the program.
 """
 
 from __future__ import annotations

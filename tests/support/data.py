@@ -37,6 +37,15 @@ def cache_directory() -> Path:
     return Path(os.environ.get("RADPS_TEST_CACHE", REPOSITORY / ".cache" / "data"))
 
 
+def archive_of(name: str) -> Path | None:
+    """The archive of the set ``name``: the repository's own, else the shared folder's; None where there is neither."""
+    places = (REPOSITORY / "data", SHARED / "data")
+    return next((path for place in places if (path := place / f"{name}.tar.xz").exists()), None)
+
+
 def dataset(name: str) -> Path:
-    """Path of the unpacked shared set ``name`` (read it, never write)."""
-    return unpack(SHARED / "data" / f"{name}.tar.xz", cache_directory())
+    """Path of the unpacked set ``name`` (read it, never write)."""
+    archive = archive_of(name)
+    if archive is None:
+        raise FileNotFoundError(f"no archive of {name}")
+    return unpack(archive, cache_directory())

@@ -27,6 +27,9 @@ LAUNCH = {
 
 _SECONDS_TO_DIE = 5.0
 
+Happening = Callable[[], bool]
+"""Asked again and again: has it happened yet?"""
+
 
 def command(args: Sequence[object], ranks: int = 1) -> list[str]:
     """``mpirun -n RANKS python -m mpi4py -m radps_mpi ARGS``."""
@@ -97,7 +100,7 @@ class Job:
         for pid in pids if which is None else pids[which : which + 1]:
             os.kill(pid, signal.SIGKILL)
 
-    def wait_until(self, happened: Callable[[], bool], timeout: float = 60.0) -> bool:
+    def wait_until(self, happened: Happening, timeout: float = 60.0) -> bool:
         """True as soon as something has ``happened``; False if the job ends before."""
         deadline = time.monotonic() + timeout
         while not happened():

@@ -1,0 +1,182 @@
+"""Jobs killed at every named point and at random instants, then resumed on another number of ranks: the bits of a run that
+nobody disturbed, and nothing left lying about."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+from support import jobs
+
+pytestmark = pytest.mark.launches_mpi
+
+CLEAN = [
+    "--imsize", "64", "--cell", "30arcsec", "--nchan", "36", "--start", "5", "--weighting", "briggs", "--niter", "4000",
+    "--cycleniter", "40", "--threshold", "8mJy", "--nmajor", "2",
+]  # fmt: skip
+"""Three blocks, the last of four channels, and two major cycles."""
+
+KILLED = 137
+
+
+@pytest.fixture(scope="module")
+def undisturbed(galaxy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Hashes of the products of a run that nothing happens to."""
+    imagename = tmp_path_factory.mktemp("undisturbed") / "cube"
+    jobs.succeed(["image", galaxy_store, "--imagename", imagename, *CLEAN], ranks=2)
+    hashes = jobs.product_hashes(imagename)
+    assert len(hashes) == 7
+    return hashes
+
+
+def phase_of(imagename: Path) -> str:
+    """What the run was doing, by its own account."""
+    status = Path(f"{imagename}.radps") / "status.json"
+    return str(json.loads(status.read_text())["phase"]) if status.exists() else ""
+
+
+def assert_finished(imagename: Path, undisturbed: dict[str, str]) -> None:
+    assert jobs.product_hashes(imagename) == undisturbed
+    left = sorted(path.name for path in imagename.parent.rglob("*") if path.name.endswith((".partial", ".tmp", ".h5")))
+    assert left == []
+    assert not (Path(f"{imagename}.radps") / "manifest").exists()
+
+
+FIRST = "making PSFs and dirty images"
+"""The status is written when a round of blocks is committed: during the first one there is none yet."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "phase", "ranks", "ranks_after"),
+    [
+        ("reserve:1:0", "", 3, 2),
+        ("state-before-rename:1:0", "", 2, 1),
+        ("before-rename:1:0", "", 2, 3),
+        ("after-rename:1:0", "", 2, 1),
+        ("before-write:5:2", "", 3, 1),
+        ("mid-write:20:1", "", 3, 2),
+        ("before-sync:1:1", "", 3, 7),
+        ("before-rename:2:0", "", 2, 1),
+        ("mid-rename:2:0", "", 2, 1),
+        ("before-done:1:0", "", 2, 3),
+        ("mid-rename:3:0", FIRST, 3, 1),
+        ("mid-write:35:1", "minor cycles 1", 3, 2),
+        ("before-write:48:1", "minor cycles 1", 3, 4),
+        ("after-rename:5:0", "major cycle 1", 3, 2),
+        ("before-done:5", "major cycle 1", 3, 1),
+        ("mid-write:72:0", "minor cycles 2", 3, 2),
+        ("product-before-write:30:1", "major cycle 2", 2, 1),
+        ("mid-write:200:0", "major cycle 2", 2, 3),
+        ("product-before-rename:4:0", "major cycle 2", 2, 1),
+        ("product-after-rename:2:0", "major cycle 2", 2, 1),
+    ],
+)
+def test_a_run_killed_at_a_named_point_resumes_to_the_same_bits(
+    galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str, phase: str, ranks: int, ranks_after: int
+) -> None:
+    imagename = tmp_path / "cube"
+    killed = jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *CLEAN], ranks, {"RADPS_FAULT": fault})
+    assert killed.returncode == KILLED, killed.stderr
+    assert phase_of(imagename) == phase
+    jobs.succeed(["resume", imagename], ranks_after)
+    assert_finished(imagename, undisturbed)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_killed_again_and_again_at_random_instants_resumes_to_the_same_bits(
+    galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], seed: int
+) -> None:
+    moments, imagename = random.Random(seed), tmp_path / "cube"
+    args: list[object] = ["image", galaxy_store, "--imagename", imagename, *CLEAN]
+    killed = 0
+    for ranks in (3, 2, 4):
+        victim = moments.choice([None, moments.randrange(ranks)])
+        with jobs.Job(args, ranks) as job:
+            if job.wait_until(commits(imagename, moments.randint(1, 3))):
+                time.sleep(moments.uniform(0.0, 0.3))
+                job.kill_ranks(victim)
+            killed += job.finish(60).returncode == KILLED
+        args = ["resume", imagename]
+    assert killed >= 2, "the jobs are to be killed while they work"
+    jobs.succeed(args, ranks=1)
+    assert_finished(imagename, undisturbed)
+
+
+def commits(imagename: Path, number: int) -> jobs.Happening:
+    """Whether so many commits have been made from now on."""
+    manifest = Path(f"{imagename}.radps") / "manifest"
+    seen = {identity(manifest)}
+
+    def happened() -> bool:
+        seen.add(identity(manifest))
+        return len(seen) > number
+
+    return happened
+
+
+def identity(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def test_a_run_killed_while_it_ingests_starts_over_and_gives_the_same_bits(
+    galaxy: Path, tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    imagename = tmp_path / "cube"
+    partial = Path(f"{imagename}.radps") / "visibilities.vis.h5.partial"
+    with jobs.Job(["image", galaxy, "--imagename", imagename, *CLEAN], ranks=2) as job:
+        assert job.wait_until(partial.exists)
+        job.kill_ranks()
+        assert job.finish(30).returncode == KILLED
+    assert partial.exists() and phase_of(imagename) == "ingest"
+    jobs.succeed(["resume", imagename], ranks=3)
+    assert_finished(imagename, undisturbed)
+
+
+def test_an_ingest_killed_on_its_way_leaves_an_older_store_alone(galaxy: Path, tmp_path: Path) -> None:
+    store = tmp_path / "galaxy.vis.h5"
+    store.write_bytes(b"an older store")
+    killed = jobs.run_radps(["ingest", galaxy, "-o", store], ranks=2, env={"RADPS_FAULT": "reserve:1:0"})
+    assert killed.returncode == KILLED and store.read_bytes() == b"an older store"
+    jobs.succeed(["ingest", galaxy, "-o", store], ranks=1)
+    assert "no damage" in jobs.succeed(["verify", store]).stdout
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
+
+
+@pytest.mark.parametrize(
+    "fault", ["before-write:3:1:raise", "before-rename:2:0:raise", "before-done:1:1:raise", "product-before-write:2:1:raise"]
+)
+def test_an_error_that_nobody_foresaw_on_one_rank_ends_all_ranks_with_its_traceback(
+    galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str
+) -> None:
+    imagename, began = tmp_path / "cube", 0.0
+    rank = fault.split(":")[2]
+    with jobs.Job(["image", galaxy_store, "--imagename", imagename, *CLEAN], 3, {"RADPS_FAULT": fault}) as job:
+        assert job.wait_until(commits(imagename, 1))
+        began = time.monotonic()
+        failed = job.finish(120)
+    assert failed.returncode == 1
+    assert f"radps: uncaught error on rank {rank} of 3" in failed.stderr
+    assert f"InjectedFault: injected at {fault.split(':')[0]}" in failed.stderr and "Traceback" in failed.stderr
+    assert "product" in fault or time.monotonic() - began < 10.0
+    jobs.succeed(["resume", imagename], ranks=2)
+    assert_finished(imagename, undisturbed)
+
+
+@pytest.mark.parametrize("fault", ["mid-write:40:1:enospc", "before-rename:3:0:enospc", "product-before-write:9:1:enospc"])
+def test_a_full_disk_is_one_clear_line_and_the_run_can_go_on_later(
+    galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str
+) -> None:
+    imagename = tmp_path / "cube"
+    args = ["image", galaxy_store, "--imagename", imagename, *CLEAN]
+    full = jobs.run_radps(args, 3, {"RADPS_FAULT": fault})
+    assert full.returncode == 74
+    (line,) = jobs.error_lines(full)
+    assert "No space left on device" in line and str(imagename) in line
+    jobs.succeed(["resume", imagename], ranks=1)
+    assert_finished(imagename, undisturbed)

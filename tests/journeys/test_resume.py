@@ -1,0 +1,182 @@
+"""What may be resumed, and how: finished runs, changed limits; what is refused; what a failing run must leave alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from support import jobs
+
+pytestmark = pytest.mark.launches_mpi
+
+DIRTY = ["--imsize", "64", "--cell", "30arcsec", "--nchan", "20", "--start", "9"]
+CLEAN = [*DIRTY, "--niter", "4000", "--cycleniter", "40", "--threshold", "8mJy"]
+
+
+def image(store: Path, imagename: Path, *more: str) -> list[object]:
+    return ["image", store, "--imagename", imagename, *CLEAN, *more]
+
+
+@pytest.fixture(scope="module")
+def two_cycles(galaxy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two major cycles whose state was kept."""
+    imagename = tmp_path_factory.mktemp("finished") / "cube"
+    jobs.succeed(image(galaxy_store, imagename, "--nmajor", "2", "--keep-state"), ranks=2)
+    return imagename
+
+
+@pytest.fixture(scope="module")
+def one_cycle(galaxy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, stopped after one major cycle."""
+    imagename = tmp_path_factory.mktemp("shorter") / "cube"
+    jobs.succeed(image(galaxy_store, imagename, "--nmajor", "1", "--keep-state"), ranks=3)
+    return imagename
+
+
+@pytest.fixture
+def copied(one_cycle: Path, tmp_path: Path) -> Path:
+    """A copy of the run of one cycle, to be damaged or continued."""
+    shutil.copytree(one_cycle.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / one_cycle.name
+
+
+def iterations(stderr: str) -> list[int]:
+    """Iterations of each cycle that a run reported."""
+    return [int(line.split(" after ")[1].split()[0]) for line in stderr.splitlines() if " after " in line]
+
+
+def test_a_finished_run_whose_state_was_kept_can_be_resumed_to_the_same_bits(two_cycles: Path) -> None:
+    before = jobs.product_hashes(two_cycles)
+    done = jobs.succeed(["resume", two_cycles], ranks=3)
+    assert jobs.product_hashes(two_cycles) == before
+    assert "major cycle" not in done.stderr, "nothing is left to be done"
+
+
+def test_more_major_cycles_on_resume_give_the_bits_of_a_run_that_had_them_from_the_start(
+    copied: Path, one_cycle: Path, two_cycles: Path
+) -> None:
+    assert jobs.product_hashes(one_cycle) != jobs.product_hashes(two_cycles)
+    jobs.succeed(["resume", copied, "--nmajor", "2"], ranks=1)
+    assert jobs.product_hashes(copied) == jobs.product_hashes(two_cycles)
+
+
+def test_a_lower_threshold_and_more_iterations_on_resume_clean_deeper(copied: Path) -> None:
+    done = jobs.succeed(["resume", copied, "--nmajor", "-1", "--niter", "8000", "--threshold", "6mJy"], ranks=2)
+    last = [line for line in done.stderr.splitlines() if line.startswith("radps: cycle ")][-1]
+    assert len(iterations(done.stderr)) >= 1 and "threshold" in last
+    assert float(last.split("peak residual ")[1].split()[0]) <= 6.0
+
+
+def test_fewer_products_on_resume_write_only_those(copied: Path) -> None:
+    for path in copied.parent.glob("*.fits"):
+        path.unlink()
+    jobs.succeed(["resume", copied, "--products", "model", "residual"], ranks=2)
+    assert set(jobs.product_hashes(copied)) == {"model", "residual"}
+
+
+@pytest.mark.parametrize(("version", "age"), [(b"0", "older"), (b"2", "newer")])
+def test_a_state_of_another_version_is_refused_in_one_line(copied: Path, version: bytes, age: str) -> None:
+    manifest = Path(f"{copied}.radps") / "manifest"
+    data = manifest.read_bytes()
+    name, old, rest = data.split(b" ", 2)
+    assert old == b"1"
+    manifest.write_bytes(b" ".join((name, version, rest)))
+    before = jobs.product_hashes(copied)
+    refused = jobs.run_radps(["resume", copied], ranks=2)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 65 and str(manifest) in line and f"version {version.decode()} is {age}" in line
+    assert jobs.product_hashes(copied) == before
+
+
+def test_a_state_of_other_visibilities_is_refused(copied: Path, galaxy: Path, galaxy_store: Path) -> None:
+    config = Path(f"{copied}.radps") / "config.toml"
+    other = copied.parent / "other.vis.h5"
+    jobs.succeed(["ingest", galaxy, "-o", other, "--uvrange", ">200m"])
+    assert str(galaxy_store) in config.read_text()
+    config.write_text(config.read_text().replace(str(galaxy_store), str(other)))
+    refused = jobs.run_radps(["resume", copied], ranks=2)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 65 and "the state was made with other visibilities" in line
+
+
+def test_a_model_damaged_on_disk_is_never_imaged(copied: Path) -> None:
+    state = Path(f"{copied}.radps") / "state.h5"
+    before = jobs.product_hashes(copied)
+    damaged = bytearray(state.read_bytes())
+    for at in range(8192, len(damaged), 4096):
+        damaged[at] ^= 0x40
+    state.write_bytes(damaged)
+    assert jobs.run_radps(["verify", copied]).returncode == 65
+    refused = jobs.run_radps(["resume", copied], ranks=3)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 65 and "damaged" in line and str(state.parent) in line
+    assert jobs.product_hashes(copied) == before
+
+
+def test_a_residual_and_a_psf_damaged_on_disk_are_made_again_with_their_bits(copied: Path, two_cycles: Path) -> None:
+    import h5py
+
+    state = Path(f"{copied}.radps") / "state.h5"
+    with h5py.File(state, "r+") as file:
+        names = {"psf": [], "residual": []}
+        file.visititems(lambda name, item: [names[k].append(name) for k in names if k in name and hasattr(item, "shape")])
+        for name in (*names["psf"], *names["residual"]):
+            file[name][3, 10, 10] += 1.0
+            file[name][18, 20, 20] += 1.0
+        assert names["psf"] and names["residual"]
+    done = jobs.succeed(["resume", copied, "--nmajor", "2"], ranks=2)
+    assert "2 channels" in done.stderr and "recomputing" in done.stderr
+    assert jobs.product_hashes(copied) == jobs.product_hashes(two_cycles)
+
+
+def test_a_second_run_in_the_same_directory_is_refused_and_does_no_harm(galaxy_store: Path, tmp_path: Path) -> None:
+    imagename = tmp_path / "cube"
+    lock = Path(f"{imagename}.radps") / "lock"
+    with jobs.Job(["image", galaxy_store, "--imagename", imagename, *DIRTY], ranks=2) as first:
+        assert first.wait_until(lambda: lock.exists() and lock.stat().st_size > 0)
+        ranks = first.rank_pids()
+        for pid in ranks:
+            os.kill(pid, signal.SIGSTOP)
+        second = jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *DIRTY, "--overwrite"], ranks=2)
+        resumed = jobs.run_radps(["resume", imagename], ranks=1)
+        for pid in ranks:
+            os.kill(pid, signal.SIGCONT)
+        finished = first.finish(60)
+    for refused in (second, resumed):
+        (line,) = jobs.error_lines(refused)
+        assert refused.returncode == 64 and "in use by process" in line and str(imagename) in line
+    assert finished.returncode == 0, finished.stderr
+    assert len(jobs.product_hashes(imagename)) == 7
+
+
+def test_products_are_replaced_only_on_request(one_cycle: Path, copied: Path, galaxy_store: Path) -> None:
+    before = jobs.product_hashes(copied)
+    shutil.rmtree(f"{copied}.radps")
+    args = ["image", galaxy_store, "--imagename", copied, *DIRTY]
+    refused = jobs.run_radps(args, ranks=2)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 64 and "cube.image.fits exists" in line and "--overwrite" in line
+    assert jobs.product_hashes(copied) == before
+    jobs.succeed([*args, "--overwrite"], ranks=2)
+    assert jobs.product_hashes(copied).keys() == before.keys() and jobs.product_hashes(copied) != before
+
+
+def test_an_unfinished_run_is_not_started_anew_by_mistake(copied: Path, galaxy_store: Path) -> None:
+    refused = jobs.run_radps(["image", galaxy_store, "--imagename", copied, *DIRTY], ranks=2)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 64 and f"radps resume {copied}" in line
+    assert (Path(f"{copied}.radps") / "manifest").exists()
+
+
+@pytest.mark.parametrize(
+    "fault", ["before-write:3:1:raise", "product-before-write:9:1:raise", "product-before-rename:1:0:enospc"]
+)
+def test_a_run_that_fails_leaves_the_products_of_an_earlier_one_alone(copied: Path, galaxy_store: Path, fault: str) -> None:
+    before = jobs.product_hashes(copied)
+    args = ["image", galaxy_store, "--imagename", copied, *DIRTY, "--overwrite"]
+    assert jobs.run_radps(args, 2, {"RADPS_FAULT": fault}).returncode in (1, 74)
+    assert jobs.product_hashes(copied) == before
+    assert not list(copied.parent.glob("*.partial"))
