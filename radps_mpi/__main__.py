@@ -30,7 +30,11 @@ _EXIT_BROKEN_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in ``argv`` (the program's own arguments where None); returns the exit status."""
     try:
-        status = _run(cli.parse(sys.argv[1:] if argv is None else argv))
+        command = cli.parse(sys.argv[1:] if argv is None else argv)
+    except RadpsError as error:
+        return _refuse(error)
+    try:
+        status = _run(command)
         sys.stdout.flush()
         return status
     except RadpsError as error:
@@ -44,6 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`radps hash x | head -1`). Python flushes stdout once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_BROKEN_PIPE
+
+
+def _refuse(error: RadpsError) -> int:
+    """The status of an error that every rank finds by itself, before MPI: rank 0 reports it.
+
+    The others leave it the time to: launchers kill all ranks when the first one exits with an error.
+    """
+    if launcher_rank() == 0:
+        _report(str(error))
+    else:
+        time.sleep(_PATIENCE_S)
+    return error.exit_status
 
 
 def launcher_rank() -> int:

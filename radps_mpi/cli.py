@@ -104,6 +104,17 @@ def _ingest_arguments(parser: Parser) -> None:
     parser.parameters(section_title(SelectionConfig), {n: f for n, f in fields.items() if n != "vis"})
 
 
+def _simulate_arguments(parser: Parser) -> None:
+    from radps_mpi.config import section_title
+    from radps_mpi.simulation.config import SECTIONS
+
+    parser.positional("sky", nargs="?", metavar="SKY", help="components in TOML; without it there is noise alone")
+    parser.own("-o", "--output", metavar="FILE", help="visibility store to write, as sim.vis.h5")
+    parser.own("--ms", metavar="PATH", help="MeasurementSet to write, by one process, from the store")
+    for kind in SECTIONS:
+        parser.parameters(section_title(kind), kind.model_fields)
+
+
 def _resume_arguments(parser: Parser) -> None:
     from radps_mpi.config import CHANGEABLE_ON_RESUME, parameters
 
@@ -181,6 +192,20 @@ def _ingest(given: dict[str, Any], comm: Comm) -> int:
     observations = ingest(comm, sources, selection_per_source(selection, len(sources)), path)
     if comm.rank == 0:
         print("\n".join(line for observation in observations for line in report_lines(observation)))
+    return EXIT_OK
+
+
+def _simulate(given: dict[str, Any], comm: Comm) -> int:
+    from radps_mpi.io.simulation_outputs import simulate
+    from radps_mpi.simulation.config import SimulationConfig
+
+    sky, output, ms = (given.pop(name, None) for name in ("sky", "output", "ms"))
+    if output is None and ms is None:
+        raise UsageError("nothing to write: name a store with -o/--output, a MeasurementSet with --ms, or both")
+    config = SimulationConfig.from_flat(given, {name: "--" + name.replace("_", "-") for name in given})
+    lines = simulate(comm, config, sky, output, ms)
+    if comm.rank == 0:
+        print("\n".join(lines))
     return EXIT_OK
 
 
@@ -288,4 +313,8 @@ _COMMANDS = {
                   "first"),
     "verify": Entry("check the checksums of state and store", "IMAGENAME", _imagename_argument, _verify, "all"),
     "doctor": Entry("what this machine offers, and what is wrong with it", "", _no_arguments, _doctor, "all"),
+    "simulate": Entry(
+        "make visibilities of a known sky", "[SKY] -o FILE [--ms PATH] [options]", _simulate_arguments, _simulate, "all",
+        "Predict the visibilities of points, gaussians and rotating discs by direct summation, with noise, flags and NaNs "
+        "that don't depend on the number of ranks. docs/simulation.md describes the sky file."),
 }

@@ -20,11 +20,18 @@ from radps_mpi.journey.blocks import BlockImager
 from radps_mpi.journey.cycles import Cycles
 from radps_mpi.journey.describe import Description, describe
 from radps_mpi.journey.inputs import open_store
-from radps_mpi.journey.masking import MaskSource
+from radps_mpi.journey.masking import MaskSource, refuse_unreadable_mask
 from radps_mpi.journey.outline import outline
 from radps_mpi.journey.products import write_products
 from radps_mpi.journey.reporting import Reporter
-from radps_mpi.journey.session import clear_away, config_of_run, open_state, start_directory
+from radps_mpi.journey.session import (
+    FINISHED_PHASE,
+    clear_away,
+    config_of_run,
+    enter_directory,
+    open_state,
+    start_directory,
+)
 from radps_mpi.journey.summary import announce, channel_summary
 from radps_mpi.parallel import all_or_none, ranks_on_node
 from radps_mpi.parallel.types import Comm
@@ -51,7 +58,7 @@ def make_cube(config: RunConfig, inputs: Sequence[str], comm: Comm, *, break_loc
 
 def resume(imagename: str, comm: Comm, overrides: dict[str, Any] | None = None, *, break_lock: bool = False) -> Result:
     """Go on with a run from its last commit; ``overrides`` are parameters that may change (niter, threshold, ...)."""
-    directory = RunDirectory.open(comm, imagename, break_lock=break_lock)
+    directory = enter_directory(comm, imagename, break_lock=break_lock)
     try:
         config = config_of_run(comm, directory, overrides or {}, imagename)
     except BaseException:
@@ -80,6 +87,7 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
 
 
 def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Reporter) -> Result:
+    refuse_unreadable_mask(config.deconvolution.mask)  # a slip of the pen should not cost an ingest
     store = open_store(comm, config, directory.root, report)
     with all_or_none(comm, "planning the image"):
         description = describe(config, store)
@@ -99,7 +107,7 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     report.note(f"products: {' '.join(paths)}")
     store.close()
     clear_away(comm, directory, state, config)
-    report.phase("finished", len(paths))
+    report.phase(FINISHED_PHASE, len(paths))
     return result
 
 

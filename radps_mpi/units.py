@@ -38,10 +38,13 @@ _UNITS: dict[str, dict[str, Fraction]] = {
         "B": Fraction(1), "kB": Fraction(10**3), "MB": Fraction(10**6), "GB": Fraction(10**9), "TB": Fraction(10**12),
         "KiB": Fraction(2**10), "MiB": Fraction(2**20), "GiB": Fraction(2**30), "TiB": Fraction(2**40),
     },
+    "length": {"m": Fraction(1), "km": Fraction(1000)},
     "time": {"ms": Fraction(1, 1000), "s": Fraction(1), "min": Fraction(60), "h": Fraction(3600), "d": Fraction(86400)},
 }
-_EXAMPLE = {"angle": "arcsec", "frequency": "MHz", "velocity": "km/s", "flux density": "mJy", "size": "GB", "time": "s"}
-_SI = {"angle": "rad", "frequency": "Hz", "velocity": "m/s", "flux density": "Jy", "size": "B", "time": "s"}
+_EXAMPLE = {"angle": "arcsec", "frequency": "MHz", "velocity": "km/s", "flux density": "mJy", "size": "GB", "length": "m",
+            "time": "s"}
+_SI = {"angle": "rad", "frequency": "Hz", "velocity": "m/s", "flux density": "Jy", "size": "B", "length": "m",
+       "time": "s"}
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*(\D.*?)?\s*", re.DOTALL)
@@ -94,7 +97,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def parse_quantity(text: str, *kinds: str, default_unit: str | None = None) -> Quantity:
-    """Parse a number with a unit of ``kinds`` ("angle", "frequency", "velocity", "flux density", "size", "time").
+    """Parse a number with a unit of ``kinds`` ("angle", "frequency", "velocity", "flux density", "size", "length",
+    "time").
 
     ``default_unit`` is taken where the text has none. White space is free: '8mJy' and '8 mJy' are the same.
 
@@ -161,6 +165,11 @@ def size_bytes(text: str) -> int:
 def duration_s(text: str) -> float:
     """Seconds of '90s', '1.5 h', ..."""
     return parse_quantity(text, "time").value
+
+
+def length_m(text: str) -> float:
+    """Metres of '500m', '16.2 km', ..."""
+    return parse_quantity(text, "length").value
 
 
 # Directions ---------------------------------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ def test_help_shows_every_parameter_with_its_default(capsys: pytest.CaptureFixtu
         assert text in out
 
 
-@pytest.mark.parametrize("command", ["image", "ingest", "resume", "status", "hash", "verify", "doctor"])
+@pytest.mark.parametrize("command", ["image", "ingest", "resume", "status", "hash", "verify", "doctor", "simulate"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "-h"]) == 0
     assert f"usage: radps {command}" in capsys.readouterr().out

@@ -87,7 +87,8 @@ def pointing(field_ra_rad: float, field_dec_rad: float, geometry: ImageGeometry)
 class PreparedPiece:
     """The rows of one piece of a leaf, ready but for their imaging weights.
 
-    ``cell_per_m[p]`` (ntime, nlane): wavelengths per metre at which pass p's weights are looked up. ``density`` holds, per
+    ``cell_per_m[p]`` (ntime, nlane): wavelengths per metre at which pass p's weights are looked up. ``noise_response[p]``
+    (ntime, nlane): variance of pass p's visibilities, in units of what their natural weights stand for. ``density`` holds, per
     density pass, natural weights (nrow, nlane) and their cell_per_m; empty where the passes' own weights make the density.
     """
 
@@ -95,17 +96,19 @@ class PreparedPiece:
     time_index: NDArray[np.int32]
     cell_per_m: list[NDArray[np.float64]]
     density: list[tuple[NDArray[np.float32], NDArray[np.float64]]]
+    noise_response: list[NDArray[np.float32]]
     beyond: int = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        tables = sum(c.nbytes for c in self.cell_per_m) + sum(w.nbytes + c.nbytes for w, c in self.density)
+        tables = sum(c.nbytes for c in self.cell_per_m) + sum(r.nbytes for r in self.noise_response)
+        tables += sum(w.nbytes + c.nbytes for w, c in self.density)
         return self.block.nbytes + self.time_index.nbytes + tables
 
     def drop_tables(self) -> None:
         """Forget what only weighting needs."""
-        self.cell_per_m, self.density = [], []
+        self.cell_per_m, self.density, self.noise_response = [], [], []
 
 
 @dataclass(slots=True)
@@ -139,7 +142,7 @@ def prepare_piece(
     if not turn.is_identity:  # einsum, not BLAS: the rounding of its blocked products may depend on the threads
         uvw_m = np.einsum("rj,ij->ri", raw.uvw_m, turn.rotation)
         shift_m = np.einsum("rj,j->r", raw.uvw_m, turn.offset)
-    piece = PreparedPiece(VisibilityBlock(uvw_m), raw.time_index, [], [])
+    piece = PreparedPiece(VisibilityBlock(uvw_m), raw.time_index, [], [], [])
     for p in mapping.passes:
         ready = _run_pass(p, raw, vis_i, weight_i, shift_m, nlane)
         piece.beyond += weighting.blank_beyond(
@@ -148,12 +151,23 @@ def prepare_piece(
         )
         piece.block.passes.append(ready)
         piece.cell_per_m.append(_pad(p.cell_hz / SPEED_OF_LIGHT_M_S, nlane))
+        piece.noise_response.append(_pad(_noise_response(p, alone=len(mapping.passes) == 1), nlane))
     if with_density:
         for d in mapping.density:
             piece.density.append(
                 (_density_weights(d.channel, d.share, raw, weight_i, nlane), _pad(d.cell_hz / SPEED_OF_LIGHT_M_S, nlane))
             )
     return piece
+
+
+def _noise_response(p: InterpolationPass, *, alone: bool) -> NDArray[np.float32]:
+    """(ntime, nlane): variance of a visibility over that of a native one whose weight were this one's.
+
+    A share s of a channel has weight s w but still the variance of w; linear interpolation averages two channels. Several
+    passes that interpolate share native channels: their noise doesn't average as if it were independent, so that is left out.
+    """
+    mixed = (1.0 - p.fraction) ** 2 + p.fraction**2 if alone else np.float32(1.0)
+    return p.share * mixed
 
 
 def _run_pass(

@@ -88,13 +88,13 @@ def apply_weights(
 ) -> NDArray[np.float64]:
     """Replace natural by imaging weights in place and return the leaf's sums (3, ndest) of them.
 
-    Rows: sum of imaging weights w_i, sum of w_i^2 / w with w the natural weight, number of visibilities; per lane, or over all
-    lanes where ndest is 1. The second over the square of the first is twice the variance of a thermal-noise pixel, since w is
-    that of one hand and both hands are averaged.
+    Rows: sum of imaging weights w_i, sum of w_i^2 / w times the noise response of the interpolation to image channels, with w
+    the natural weight, number of visibilities; per lane, or over all lanes where ndest is 1. The second over the square of the
+    first is twice the variance of a thermal-noise pixel, since w is that of one hand and both hands are averaged.
     """
     sums = np.zeros((3, ndest))
     for piece in pieces:
-        for p, cell_per_m in zip(piece.block.passes, piece.cell_per_m, strict=True):
+        for p, cell_per_m, response in zip(piece.block.passes, piece.cell_per_m, piece.noise_response, strict=True):
             natural = p.weight if density is None else p.weight.copy()
             if density is not None and f2 is not None:
                 lookup = cell_per_m if scheme.continuum else cell_per_m * TCLEAN_LOOKUP_SCALE
@@ -106,6 +106,7 @@ def apply_weights(
                 )
             present = p.weight > 0
             ratio = np.divide(p.weight.astype(np.float64) ** 2, natural, out=np.zeros(p.weight.shape), where=present)
+            ratio *= response[piece.time_index]
             lanes = np.array([p.weight.sum(axis=0, dtype=np.float64), ratio.sum(axis=0), present.sum(axis=0)])
             sums += lanes.sum(axis=1, keepdims=True) if ndest == 1 else lanes
         piece.drop_tables()

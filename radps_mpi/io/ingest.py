@@ -10,23 +10,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial as partial_call
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as package_version
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_mpi.data.axis import FRAMES
 from radps_mpi.data.observation import ObservationMeta
 from radps_mpi.errors import DataError, UsageError
-from radps_mpi.io import durable, hdf5
+from radps_mpi.io import hdf5
 from radps_mpi.io.ingest_plan import ObservationPlan, plan_source
 from radps_mpi.io.ingest_scan import Pair, scan_source, segments_of, selected_rows, split_pairs
 from radps_mpi.io.ingest_turn import turn_observation
 from radps_mpi.io.measurement_set import SetTables, describe
-from radps_mpi.io.measurement_set_frames import FACTOR_BLOCK, frame_factors
 from radps_mpi.io.measurement_set_rows import MainTable
 from radps_mpi.io.selection import (
     RowChoice,
@@ -36,15 +32,9 @@ from radps_mpi.io.selection import (
     resolve,
     selection_per_source,
 )
-from radps_mpi.io.visibility_store import (
-    FORMAT,
-    ROW_CHUNK,
-    VERSION,
-    dataset_layout,
-    metadata_digest,
-    write_meta,
-)
-from radps_mpi.parallel import all_or_none, merge_disjoint, on_root
+from radps_mpi.io.store_writer import doppler_factors, finish, lay_out, partial_path
+from radps_mpi.io.visibility_store import ROW_CHUNK
+from radps_mpi.parallel import all_or_none, on_root
 from radps_mpi.parallel.types import Comm
 
 MEMORY_BYTES = 1 << 30
@@ -86,12 +76,14 @@ def ingest(
     if len(sources) != len(selections) or not sources:
         raise UsageError(f"{len(selections)} selections for {len(sources)} MeasurementSets")
     final = Path(path)
-    partial = final.with_name(final.name + ".partial")
+    partial = partial_path(final)
     tables, choices, plans = _plan(comm, sources, selections, row_chunk)
     try:
-        on_root(comm, f"laying out {partial}", lambda: _lay_out(partial, plans))
+        on_root(comm, f"laying out {partial}", lambda: lay_out(partial, [plan.meta for plan in plans]))
         finished = _fill(comm, partial, tables, choices, plans, memory_bytes)
-        _finish(comm, partial, final, finished, plans)
+        times = [plan.times_s for plan in plans]
+        factors = [doppler_factors(comm, *known) for known in zip(finished, times, strict=True)]
+        finish(comm, final, finished, times, factors)
     except Exception:
         if comm.rank == 0:
             partial.unlink(missing_ok=True)
@@ -122,7 +114,7 @@ def plan_observations(
 
 def times_and_factors(comm: Comm, plan: ObservationPlan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """``time_s`` (ntime,) and ``frame_factor`` (ntime, 3) of a planned observation. Collective."""
-    return plan.times_s, _frame_factors(comm, plan.meta, plan.times_s)
+    return plan.times_s, doppler_factors(comm, plan.meta, plan.times_s)
 
 
 # Planning -----------------------------------------------------------------------------------------------------------
@@ -177,35 +169,6 @@ def _nothing_left(tables: SetTables, selection: Selection) -> str:
     return f" by {', '.join(given)}" if given else ": it holds autocorrelations only"
 
 
-# Layout -------------------------------------------------------------------------------------------------------------
-
-
-def _lay_out(partial: Path, plans: Sequence[ObservationPlan]) -> None:
-    """Create the whole structure of the file, by one process: then nobody else changes HDF5 metadata."""
-    with durable.naming(partial, "creating it"):
-        partial.parent.mkdir(parents=True, exist_ok=True)
-    with hdf5.create_file(partial) as file:
-        hdf5.set_text(file, "format", FORMAT)
-        file.attrs["version"] = np.int64(VERSION)
-        hdf5.set_text(file, "creator", f"radps-mpi {_own_version()}")
-        for plan in plans:
-            group = file.create_group(plan.meta.name)
-            for name, (shape, dtype, axes, unit) in dataset_layout(plan.meta).items():
-                hdf5.create_dataset(group, name, shape, dtype, axes=axes, unit=unit)
-    descriptor = os.open(partial, os.O_RDWR)
-    try:
-        durable.reserve(descriptor, os.fstat(descriptor).st_size, partial)
-    finally:
-        os.close(descriptor)
-
-
-def _own_version() -> str:
-    try:
-        return package_version("radps-mpi")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 # Data ---------------------------------------------------------------------------------------------------------------
 
 
@@ -244,67 +207,3 @@ def _list_rows(
                     first = plans[pair].row_start[segment]
                     file[plans[pair].meta.name]["source_row"][first : first + len(mine)] = mine
 
-
-# The end ------------------------------------------------------------------------------------------------------------
-
-
-def _finish(
-    comm: Comm, partial: Path, final: Path, finished: Sequence[ObservationMeta], plans: Sequence[ObservationPlan]
-) -> None:
-    factors = [_frame_factors(comm, meta, plan.times_s) for meta, plan in zip(finished, plans, strict=True)]
-    on_root(comm, f"completing {partial}", lambda: _write_metadata(partial, finished, plans, factors))
-    with all_or_none(comm, f"syncing {partial}"), durable.naming(partial, "syncing it"):
-        _sync(partial)
-    on_root(comm, f"putting {final} in place", lambda: _put_in_place(partial, final))
-
-
-def _frame_factors(comm: Comm, meta: ObservationMeta, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    mine = np.arange(len(times_s)) // FACTOR_BLOCK % comm.size == comm.rank
-    values = np.zeros((len(times_s), len(FRAMES)))
-    with all_or_none(comm, f"converting the frequencies of {meta.source}"):
-        if mine.any():
-            values[mine] = frame_factors(
-                times_s[mine],
-                time_scale=meta.time_scale,
-                frame=meta.frequency_frame,
-                direction_rad=meta.direction_rad,
-                direction_frame="J2000" if meta.ephemeris else meta.direction_frame,
-                observatory_m=meta.observatory_itrf_m,
-            )
-    return merge_disjoint(comm, values, mine)
-
-
-def _write_metadata(
-    partial: Path,
-    finished: Sequence[ObservationMeta],
-    plans: Sequence[ObservationPlan],
-    factors: Sequence[NDArray[np.float64]],
-) -> None:
-    with hdf5.open_for_writing(partial) as file:
-        for meta, plan, factor in zip(finished, plans, factors, strict=True):
-            group = file[meta.name]
-            for name, values in (
-                ("freq_hz", meta.freq_hz),
-                ("width_hz", meta.width_hz),
-                ("samples", meta.samples),
-                ("time_s", plan.times_s),
-                ("frame_factor", factor),
-            ):
-                group[name][...] = values
-            write_meta(group, meta)
-        file.flush()
-        hdf5.set_text(file, "metadata_digest", metadata_digest(file))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _put_in_place(partial: Path, final: Path) -> None:
-    with durable.naming(final, "putting it in place"):
-        os.replace(partial, final)
-        durable.fsync_directory(final.absolute().parent)

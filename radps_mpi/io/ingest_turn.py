@@ -12,19 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi.data.observation import ObservationMeta
-from radps_mpi.io import durable, hdf5
+from radps_mpi.io import durable
 from radps_mpi.io.ingest_plan import ObservationPlan
 from radps_mpi.io.ingest_slab import (
     BLANK_REASONS,
     OrientedRows,
     Slab,
-    clean_row_weights,
     read_rows,
     read_slab,
     sorting_order,
 )
 from radps_mpi.io.measurement_set_rows import MainTable
-from radps_mpi.io.visibility_store import ROW_DATASETS, row_digest
+from radps_mpi.io.store_writer import write_channels, write_rows
 from radps_mpi.parallel import all_or_none
 from radps_mpi.parallel.exchange import exchange, gather_everywhere, sum_integers
 from radps_mpi.parallel.types import Comm
@@ -89,7 +88,7 @@ class _CornerTurn:
         self._note_rows(rows, oriented)
         with all_or_none(comm, f"writing rows of {meta.source}"):
             if chunk % comm.size == comm.rank:
-                self._write_rows(rows[order], chunk, row0)
+                write_rows(self.group, meta, rows[order], chunk)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         for band in _bands(meta, row1 - row0, comm.size, self.memory_bytes):
@@ -97,7 +96,7 @@ class _CornerTurn:
                 slab = read_slab(main, self.plan, oriented, band)
             for reason, count in slab.counts.items():
                 self.counts[reason] += count
-            self._exchange_and_write(slab, band, shares, place, chunk, row0)
+            self._exchange_and_write(slab, band, shares, place, chunk)
 
     def _note_rows(self, rows: NDArray[Any], oriented: OrientedRows) -> None:
         self.counts["swapped_rows"] += int(oriented.swapped.sum())
@@ -106,15 +105,6 @@ class _CornerTurn:
         self.max_uv_m = max(self.max_uv_m, float(np.hypot(rows["uvw_m"][:, 0], rows["uvw_m"][:, 1]).max()))
         self.max_w_m = max(self.max_w_m, float(np.abs(rows["uvw_m"][:, 2]).max()))
 
-    def _write_rows(self, rows: NDArray[Any], chunk: int, row0: int) -> None:
-        columns = {name: np.ascontiguousarray(rows[name]) for name in ROW_DATASETS}
-        for name, column in columns.items():
-            self.group[name][row0 : row0 + len(rows)] = column
-        if not self.plan.meta.has_spectral_weight:
-            columns["weight"] = np.ascontiguousarray(clean_row_weights(rows["weight"]).T)
-            self.group["weight"][:, row0 : row0 + len(rows)] = columns["weight"]
-        self.group["row_checksum"][chunk] = row_digest(columns)
-
     def _exchange_and_write(
         self,
         slab: Slab,
@@ -122,7 +112,6 @@ class _CornerTurn:
         shares: NDArray[np.int64],
         place: NDArray[np.int64],
         chunk: int,
-        row0: int,
     ) -> None:
         cuts = _shares(band[1] - band[0], self.comm.size)
         mine = int(cuts[self.comm.rank])
@@ -135,9 +124,7 @@ class _CornerTurn:
         # a failing collective write fails after the ranks have met, so it may stand in here against the rule
         with all_or_none(self.comm, f"writing {path}"), durable.naming(Path(path), "writing visibilities"):
             for name, block in blocks.items():
-                sums = np.array([durable.checksum(channel) for channel in block], dtype=np.uint64).reshape(-1, 1, 2)
-                hdf5.write_block_collective(self.group[name], (band[0] + mine, 0, row0), block)
-                hdf5.write_block_collective(self.group[f"{name}_checksum"], (band[0] + mine, chunk, 0), sums)
+                write_channels(self.group, self.plan.meta, name, band[0] + mine, chunk, block)
 
 
 def _shares(count: int, nrank: int) -> NDArray[np.int64]:

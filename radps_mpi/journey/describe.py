@@ -245,8 +245,8 @@ def _check_w_term(
     """Phase error of the farthest baseline at the edge of the field, 2 pi w (1 - sqrt(1 - r^2)), in radians."""
     corner = math.hypot(geometry.nx * geometry.cell_x_rad, geometry.ny * geometry.cell_y_rad) / 2
     notes, worst = [], 0.0
-    reach = radius_at_level_rad(dish, float(axis.freq_hz.min()), 0.2) + math.hypot(*_pb_axis_lm(observations)) if dish else corner
-    edge = min(corner, reach)
+    off_axis = math.hypot(*_pb_axis_lm(observations))
+    edge = min(corner, radius_at_level_rad(dish, float(axis.freq_hz.min()), 0.2) + off_axis) if dish else corner
     for meta in (o.meta for o in observations):
         top_hz = float(meta.freq_hz.max())
         error = 2 * math.pi * meta.max_w_m * top_hz / SPEED_OF_LIGHT_M_S * (1 - math.sqrt(max(0.0, 1 - edge * edge)))

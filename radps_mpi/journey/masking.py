@@ -15,6 +15,16 @@ from radps_mpi.parallel import on_root
 from radps_mpi.parallel.types import Comm
 
 
+def _names_an_image(mask: tuple[str, ...]) -> bool:
+    return len(mask) == 1 and mask[0].endswith((".fits", ".fits.gz"))
+
+
+def refuse_unreadable_mask(mask: tuple[str, ...]) -> None:
+    """UsageError for a ``mask`` whose text can't be understood, before anything is computed."""
+    if mask and not _names_an_image(mask):
+        UserMask.parse(mask)
+
+
 class MaskSource:
     """Masks (ny, nx) uint8 per channel: regions, a mask image, the primary beam above a level, or every pixel."""
 
@@ -25,7 +35,7 @@ class MaskSource:
         self._drawn: NDArray[np.uint8] | None = None
         clean = description.config.deconvolution
         if clean.usemask == "user" and clean.mask:
-            if len(clean.mask) == 1 and clean.mask[0].endswith((".fits", ".fits.gz")):
+            if _names_an_image(clean.mask):
                 self._image = Path(clean.mask[0])
                 on_root(comm, "reading the mask image", self._check_image)
             else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 
 from radps_mpi.data.cycle_report import CycleReport
+from radps_mpi.errors import RadpsError
 from radps_mpi.imaging.stopping import ControlState
 from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.run_directory import RunDirectory, now_text
@@ -15,20 +17,24 @@ from radps_mpi.parallel.types import Comm
 
 
 class Reporter:
-    """Reports of one run. Only rank 0 does anything."""
+    """Reports of one run. Only rank 0 does anything.
+
+    Reports are news, not state: a disk that refuses one stops no run (nor leaves the other ranks waiting for rank 0) and hides
+    no other error. The first refusal is told on stderr.
+    """
 
     def __init__(self, comm: Comm, directory: RunDirectory) -> None:
         self._rank, self._nrank, self._directory = comm.rank, comm.size, directory
         self._phase, self._began = "", time.monotonic()
         self._control: tuple[int, int, float | None] = (0, 0, None)
+        self._refused = False
 
     def note(self, text: str) -> None:
         """One line on stderr and in the log."""
         if self._rank == 0:
             sys.stderr.write(f"radps: {text}\n")
             sys.stderr.flush()
-            with open(self._directory.logs / "radps.log", "a", encoding="utf-8") as log:
-                log.write(f"{now_text()} {text}\n")
+            self._keep(lambda: self._append(f"{now_text()} {text}\n"))
 
     def phase(self, phase: str, total: int) -> None:
         """A part of the run begins, with so much to do."""
@@ -56,16 +62,28 @@ class Reporter:
         self.note(text + (f"; {last.stop}" if last.stop else ""))
         if self._rank == 0:
             names = [f.name for f in fields(CycleReport)]
-            self._directory.write_convergence(names, ([getattr(r, n) for n in names] for r in state.history))
+            rows = [[getattr(row, name) for name in names] for row in state.history]
+            self._keep(lambda: self._directory.write_convergence(names, rows))
 
     def event(self, event: str, **details: object) -> None:
         """An entry of provenance.json."""
         if self._rank == 0:
-            self._directory.add_event(event, **details)
+            self._keep(lambda: self._directory.add_event(event, **details))
 
     def _write(self, done: int, total: int, eta_s: float | None) -> None:
         if self._rank == 0:
             cycle, iterations, peak = self._control
-            self._directory.write_status(
-                Status(self._phase, cycle, done, total, eta_s, peak, iterations, self._nrank)
-            )
+            status = Status(self._phase, cycle, done, total, eta_s, peak, iterations, self._nrank)
+            self._keep(lambda: self._directory.write_status(status))
+
+    def _append(self, line: str) -> None:
+        with open(self._directory.logs / "radps.log", "a", encoding="utf-8") as log:
+            log.write(line)
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (OSError, RadpsError) as error:
+            if not self._refused:
+                sys.stderr.write(f"radps: warning: reports of this run can't be written: {error}\n")
+            self._refused = True

@@ -15,7 +15,8 @@ from radps_mpi.io import commit
 from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.durable import free_bytes
 from radps_mpi.io.fits_writer import footprint_bytes
-from radps_mpi.io.run_directory import RunDirectory
+from radps_mpi.io.run_directory import CONVERGENCE_NAME, RunDirectory
+from radps_mpi.io.run_status import STATUS_NAME, read_status, run_directory_of
 from radps_mpi.io.state_file import bytes_needed
 from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
 from radps_mpi.journey.describe import Description
@@ -26,6 +27,9 @@ from radps_mpi.parallel import library_version, on_root, same_everywhere
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning.machine import cpu_features, cpu_model
 from radps_mpi.planning.resources import human_bytes
+
+FINISHED_PHASE = "finished"
+"""Phase of a run, in its status, once its products are written and its state is cleared away."""
 
 
 def start_directory(comm: Comm, config: RunConfig, *, break_lock: bool = False) -> RunDirectory:
@@ -76,9 +80,9 @@ def _refuse_to_overwrite(config: RunConfig, root: Path) -> None:
 
 
 def _forget_earlier_run(directory: RunDirectory) -> None:
-    """A new run must not find an old one's visibilities or state."""
+    """A new run must not find an old one's visibilities or state, nor be taken for it."""
     for name in (STORE_NAME, STORE_NAME + ".partial", commit.MANIFEST_NAME, commit.MANIFEST_NAME + ".previous",
-                 commit.STATE_NAME):
+                 commit.STATE_NAME, STATUS_NAME, CONVERGENCE_NAME):
         directory.path(name).unlink(missing_ok=True)
 
 
@@ -142,7 +146,7 @@ def _compare(now: dict[str, Any], stored: dict[str, Any], report: Reporter, root
         if _plain(value) == _plain(stored.get(name)):
             continue
         if name not in _MAY_DIFFER:
-            raise DataError(f"{root}: the state was made with another {name.replace('_', ' ')}: start the run again")
+            raise DataError(f"{root}: the state was made with different {name.replace('_', ' ')}: start the run again")
         if _MAY_DIFFER[name]:
             report.note(f"warning: resuming with another {name}: {_MAY_DIFFER[name]}")
 
@@ -177,6 +181,42 @@ def _check_space(description: Description, root: Path) -> None:
         raise StorageError(
             f"{root}: the run needs {human_bytes(state)} for its state and {human_bytes(products)} for products; "
             f"{human_bytes(free)} are free"
+        )
+
+
+def enter_directory(comm: Comm, imagename: str, *, break_lock: bool = False) -> RunDirectory:
+    """Enter the run directory of an earlier run to go on with it; collective.
+
+    Raises
+    ------
+    DataError
+        If there is no run of that name.
+    UsageError
+        If another run is at work there, or the run is finished and kept no state to go on from.
+    """
+    root = run_directory_of(imagename)
+    if not on_root(comm, "looking for the run", root.is_dir):
+        raise DataError(f"{imagename}: no run to resume: there is no {root}")
+    directory = RunDirectory.open(comm, imagename, break_lock=break_lock)
+    try:
+        on_root(comm, "looking for a state", lambda: _refuse_finished(root, imagename))
+    except BaseException:
+        directory.close()
+        raise
+    return directory
+
+
+def _refuse_finished(root: Path, imagename: str) -> None:
+    if commit.exists(root):
+        return
+    try:
+        status = read_status(root).status
+    except DataError:  # a status is news, not state: a damaged one stops nobody
+        return
+    if status is not None and status.phase == FINISHED_PHASE:
+        raise UsageError(
+            f"{imagename}: the run is finished and its state was not kept (--keep-state does): nothing to resume; "
+            "start anew with --overwrite"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from types import TracebackType
 
@@ -12,8 +13,11 @@ from mpi4py import MPI
 from radps_mpi.errors import EXIT_FAILURE, RadpsError
 
 _LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "SLURM_STEP_NUM_TASKS")
-"""The last for srun without a plugin of our MPI. Not SLURM_NTASKS: it is that of the job, in which one process may be right;
-under mpirun the step has a task per node, never more than there are ranks."""
+"""The first that is set counts. The last is for srun without a plugin of our MPI: under mpirun it is the number of its daemons.
+Not SLURM_NTASKS: that is the job's, in which one process may be right."""
+
+_LAST_WORDS_S = 0.5
+"""Time for the launcher to pass on what was written: it drops the rest when a job aborts."""
 
 
 def world() -> MPI.Intracomm:
@@ -26,13 +30,12 @@ def world() -> MPI.Intracomm:
         process rank 0 of 1, and each would image the whole cube over the others' files.
     """
     comm: MPI.Intracomm = MPI.COMM_WORLD
-    for name in _LAUNCHER_SIZES:
-        declared = os.environ.get(name, "")
-        if declared.isdigit() and int(declared) > comm.size:
-            raise RadpsError(
-                f"the launcher started {declared} processes ({name}) but MPI sees {comm.size}: launcher and MPI library "
-                f"that mpi4py loaded ({MPI.Get_library_version().splitlines()[0][:60]}) are of different families"
-            )
+    name = next((name for name in _LAUNCHER_SIZES if os.environ.get(name, "").isdigit()), None)
+    if name and int(os.environ[name]) > comm.size:
+        raise RadpsError(
+            f"the launcher started {os.environ[name]} processes ({name}) but MPI sees {comm.size}: launcher and MPI "
+            f"library that mpi4py loaded ({MPI.Get_library_version().splitlines()[0][:60]}) are of different families"
+        )
     return comm
 
 
@@ -47,6 +50,7 @@ def abort_on_uncaught_errors(comm: MPI.Intracomm) -> None:
         sys.stderr.write(f"radps: uncaught error on rank {comm.rank} of {comm.size}\n{text}")
         sys.stderr.flush()
         if comm.size > 1:
+            time.sleep(_LAST_WORDS_S)
             comm.Abort(EXIT_FAILURE)
 
     sys.excepthook = hook

@@ -147,3 +147,13 @@ def test_correction_divides_by_the_beam_and_never_by_zero() -> None:
         np.testing.assert_array_equal(pb_correct(image, pb, pblimit), pixels([[np.nan, np.nan, 6.0, 4.0]]))
     np.testing.assert_array_equal(pb_correct(image, pb, 0.0), pixels([[np.nan, 10.0, 6.0, 4.0]]))
     assert math.isnan(pb_correct(pixels([[np.nan]]), pixels([[1.0]]), 0.2)[0, 0])
+
+
+@pytest.mark.parametrize("pb_model", ["casa", "airy"])
+def test_beam_off_the_image_centre_is_the_centred_one_moved(pb_model: PbModel) -> None:
+    freq_hz, cell = 115e9, 0.5 * ARCSEC_RAD
+    geometry = ImageGeometry(129, 97, cell, cell, 1.0, -0.4)
+    centred = primary_beam(geometry, freq_hz, ALMA_12M, pb_model)
+    moved = primary_beam(geometry, freq_hz, ALMA_12M, pb_model, axis_lm=(20 * cell, -10 * cell))
+    assert np.unravel_index(np.argmax(moved), moved.shape) == (48 - 10, 64 - 20)
+    assert moved[:-10, :-20] == pytest.approx(centred[10:, 20:], abs=2e-4)

@@ -231,9 +231,11 @@ def test_a_launcher_of_another_mpi_family_is_refused(variable: str) -> None:
 
 
 @pytest.mark.launches_mpi
-def test_one_process_in_a_larger_slurm_allocation_may_run() -> None:
-    run = subprocess.run([sys.executable, "-c", START], env=environment({"SLURM_NTASKS": "16"}), capture_output=True,
-                         text=True, timeout=60, check=False)
+@pytest.mark.parametrize("slurm", [{"SLURM_NTASKS": "16"}, {"SLURM_STEP_NUM_TASKS": "4", "OMPI_COMM_WORLD_SIZE": "1"}])
+def test_few_ranks_in_a_larger_slurm_allocation_may_run(slurm: dict[str, str]) -> None:
+    """Of which mpirun starts daemons on all nodes, whatever the number of ranks."""
+    run = subprocess.run([sys.executable, "-c", START], env=environment(slurm), capture_output=True, text=True, timeout=60,
+                         check=False)
     assert (run.returncode, run.stdout) == (0, "1\n")
 
 
@@ -243,7 +245,7 @@ from radps_mpi.parallel import abort_on_uncaught_errors, total, world
 comm = world()
 abort_on_uncaught_errors(comm)
 comm.Barrier()
-print("started", time.time(), flush=True)
+open(sys.argv[1] + str(comm.rank), "w").write(str(time.time()))
 if comm.rank == 1:
     raise ZeroDivisionError("on one rank alone")
 total(comm, 1)
@@ -254,10 +256,11 @@ total(comm, 1)
 def test_a_rank_that_dies_of_an_error_ends_the_job_within_seconds(tmp_path: Path) -> None:
     script = tmp_path / "dying.py"
     script.write_text(DYING)
-    command = ["mpirun", "-n", "3", sys.executable, str(script)]  # plain python: nothing else would end the job
+    started_at = tmp_path / "started"
+    command = ["mpirun", "-n", "3", sys.executable, str(script), str(started_at)]  # plain python: nothing else ends the job
     run = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=90, check=False)
     ended = time.time()
-    started = max(float(line.split()[1]) for line in run.stdout.splitlines() if line.startswith("started"))
+    started = float(Path(f"{started_at}1").read_text())
     assert ended - started < 10.0
     assert run.returncode == EXIT_FAILURE
     assert "uncaught error on rank 1 of 3" in run.stderr
@@ -267,7 +270,7 @@ def test_a_rank_that_dies_of_an_error_ends_the_job_within_seconds(tmp_path: Path
 def test_alone_an_uncaught_error_is_shown_once_and_ends_the_process_as_usual(tmp_path: Path) -> None:
     script = tmp_path / "dying.py"
     script.write_text(DYING.replace("comm.rank == 1", "comm.rank == 0"))
-    run = subprocess.run([sys.executable, str(script)], env=environment(), capture_output=True, text=True, timeout=60,
-                         check=False)
+    run = subprocess.run([sys.executable, str(script), str(tmp_path / "started")], env=environment(), capture_output=True,
+                         text=True, timeout=60, check=False)
     assert run.returncode == 1
     assert run.stderr.count("ZeroDivisionError: on one rank alone") == 1

@@ -25,6 +25,9 @@ LAUNCH = {
 }
 """More ranks than cores, as root in a container, without ranks that burn the core that another one needs."""
 
+_OF_THIS_PROCESS = ("PMIX_", "OMPI_COMM_WORLD", "MPI4PY_RC")
+"""Variables that a process which has been a rank, or a command that must not be one, leaves in its environment."""
+
 _SECONDS_TO_DIE = 5.0
 
 Happening = Callable[[], bool]
@@ -38,7 +41,7 @@ def command(args: Sequence[object], ranks: int = 1) -> list[str]:
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment for a job of its own, with ``extra`` on top."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PMIX_", "OMPI_COMM_WORLD"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OF_THIS_PROCESS)}
     paths = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "kernels")))
     return {**inherited, **LAUNCH, "PYTHONPATH": paths, **(extra or {})}
 

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import h5py
 import pytest
 from support import jobs
 
@@ -53,12 +54,12 @@ def test_verify_finds_a_flipped_bit_and_nothing_without_one(kept: Path, tmp_path
     shutil.copytree(kept.parent, tmp_path, dirs_exist_ok=True)
     copy = tmp_path / kept.name
     assert "no damage" in jobs.succeed(["verify", copy], ranks=2).stdout
-    state = Path(f"{copy}.radps") / "state.h5"
-    content = bytearray(state.read_bytes())
-    content[len(content) // 2] ^= 1
-    state.write_bytes(content)
+    with h5py.File(Path(f"{copy}.radps") / "state.h5", "r+") as state:
+        plane = state["psf"][7]
+        plane.view("u4")[3, 5] ^= 1
+        state["psf"][7] = plane
     found = jobs.run_radps(["verify", copy], ranks=3)
-    assert found.returncode == 65 and "damage in 1 place" in found.stdout
+    assert found.returncode == 65 and "damage in 1 place" in found.stdout and "channel 7" in found.stdout
 
 
 def test_a_dry_run_prints_parameters_and_plan_and_writes_nothing(galaxy: Path, galaxy_store: Path, tmp_path: Path) -> None:
@@ -68,8 +69,8 @@ def test_a_dry_run_prints_parameters_and_plan_and_writes_nothing(galaxy: Path, g
         parameters, _, plan = done.stdout.partition("\nimage: ")
         assert tomllib.loads(parameters)["niter"] == 7
         assert "20 channels" in plan and "2 blocks of up to 16 channels x 1 row groups on 2 ranks" in plan
-        plans.append(plan)
-    assert plans[0] == plans[1], "the plan follows from metadata, whether ingested or not"
+        plans.append([line for line in plan.splitlines() if not line.startswith("w-term")])
+    assert plans[0] == plans[1], "but for baseline lengths, the plan follows from metadata"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,7 +126,7 @@ def test_make_cube_in_a_script_without_a_launcher_makes_the_image_of_the_command
     )
     assert done.returncode == 0, done.stderr
     assert jobs.product_hashes(tmp_path / "cube") == jobs.product_hashes(kept)
-    assert done.stdout.split()[-3:] == ["1", "True", "7"]
+    assert done.stdout == "1 niter reached 2 True 7\n", "tclean counts the first images as a major cycle"
 
 
 def test_make_cube_raises_what_the_command_reports(galaxy_store: Path, tmp_path: Path) -> None:

@@ -64,8 +64,6 @@ def test_line_in_topocentric_data_of_two_dates_lines_up_in_a_frame_at_rest(
     assert abs(off) < 0.1
     assert np.nansum(spectrum(made)) * made.header()["CDELT3"] == pytest.approx(LINE_INTEGRAL_HZ, rel=0.02)
     assert np.nanmax(spectrum(made)) > 0.5 * (0.95 if interpolation == "linear" else 0.92)
-    print(frame, interpolation, "centroid off by", off, "channels; flux",
-          np.nansum(spectrum(made)) * made.header()["CDELT3"] / LINE_INTEGRAL_HZ)
 
 
 def test_the_two_dates_move_the_line_by_many_channels_in_the_topocentric_frame(
@@ -132,7 +130,8 @@ def test_line_is_at_its_velocity_in_the_product_as_spectral_cube_reads_it(
     from astropy import units
     from spectral_cube import SpectralCube
 
-    made = cube(folder / veltype, two_dates["LSRK"], outframe="LSRK", veltype=veltype, start="-30km/s", width="1.4km/s", nchan=44)
+    axis = {"outframe": "LSRK", "veltype": veltype, "start": "-30km/s", "width": "1.4km/s", "nchan": 44}
+    made = cube(folder / veltype, two_dates["LSRK"], **axis)
     opened = SpectralCube.read(f"{made.prefix}.image.fits", use_dask=False)
     if veltype == "radio":
         opened = opened.with_spectral_unit(units.km / units.s, velocity_convention="radio", rest_value=CO_10_HZ * units.Hz)
@@ -182,7 +181,6 @@ def test_integrated_flux_of_a_line_is_conserved_in_wide_channels(folder: Path, b
     true_jy_km_s = 0.5 * BAND_FWHM_HZ * np.sqrt(np.pi / (4 * np.log(2))) / CO_10_HZ * SPEED_OF_LIGHT_M_S / 1e3
     assert float(spectrum(made).sum()) * width_km_s == pytest.approx(true_jy_km_s, rel=0.02)
     assert centroid(spectrum(made), made.freq_hz()) == pytest.approx(CO_10_HZ + 0.3 * NATIVE_HZ, abs=0.1 * NATIVE_HZ)
-    print(ratio, "flux", float(spectrum(made).sum()) * width_km_s / true_jy_km_s)
 
 
 @pytest.mark.parametrize("ratio", [2.0, 2.46, 3.7])
@@ -210,7 +208,8 @@ def test_channels_narrower_than_native_ones_are_interpolated_linearly(folder: Pa
 
 
 def test_nearest_takes_the_nearest_native_channel(folder: Path, ramp: Path) -> None:
-    made = cube(folder / "steps", ramp, start=f"{CO_10_HZ!r}Hz", width=f"{0.3 * NATIVE_HZ!r}Hz", nchan=9, interpolation="nearest")
+    axis = {"start": f"{CO_10_HZ!r}Hz", "width": f"{0.3 * NATIVE_HZ!r}Hz", "nchan": 9}
+    made = cube(folder / "steps", ramp, interpolation="nearest", **axis)
     steps = np.rint(0.3 * np.arange(9))  # 0, .3, .6 -> 0, 0, 1
     assert spectrum(made) == pytest.approx(1.0 + 0.01 * steps, abs=2e-6)
 
@@ -245,7 +244,7 @@ def test_default_axis_covers_what_all_inputs_cover_or_what_any_covers(folder: Pa
 def test_channels_with_little_data_are_marked_as_edges(folder: Path, staggered: list[Path]) -> None:
     marked = cube(folder / "edges", staggered, coverage="union", edge_fraction=0.7)
     assert "channels 0-9, 30-39: edges" in marked.log()
-    assert "edges" not in cube(folder / "edges", staggered, coverage="union").log()
+    assert ": edges" not in cube(folder / "unmarked", staggered, coverage="union").log()
 
 
 @pytest.mark.parametrize("ratio", [1.0, 2.0, 3.7])
@@ -277,8 +276,8 @@ def test_rows_are_selected_by_length_antenna_time_and_scan(folder: Path, ramp: P
     from casacore.tables import table
 
     with table(str(ramp), ack=False) as main:
-        uvw_m, weight, scan, time = main.getcol("UVW"), main.getcol("WEIGHT")[:, 0], main.getcol("SCAN_NUMBER"), main.getcol("TIME")
-        one, two = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
+        uvw_m, weight = main.getcol("UVW"), main.getcol("WEIGHT")[:, 0]
+        scan, time, one, two = (main.getcol(name) for name in ("SCAN_NUMBER", "TIME", "ANTENNA1", "ANTENNA2"))
     length_m = np.hypot(uvw_m[:, 0], uvw_m[:, 1])
     expected = {
         ("uvrange", ">100m"): length_m > 100.0,
@@ -290,7 +289,7 @@ def test_rows_are_selected_by_length_antenna_time_and_scan(folder: Path, ramp: P
     }
     for (name, value), rows in expected.items():
         made = cube(folder / "rows", ramp, spw="0:0~1", **{name: value})
-        assert 0 < rows.sum()
+        assert rows.sum() > 0
         assert made.sumwt() == pytest.approx(2.0 * weight[rows].sum(), rel=1e-5), (name, value)
         assert spectrum(made) == pytest.approx(ramp_jy(BAND.freq_hz[:2]), abs=2e-6)
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import h5py
 import pytest
 from support import jobs
 
@@ -55,6 +56,16 @@ def test_a_finished_run_whose_state_was_kept_can_be_resumed_to_the_same_bits(two
     assert "major cycle" not in done.stderr, "nothing is left to be done"
 
 
+def test_a_finished_run_whose_state_was_not_kept_is_not_made_again_by_mistake(copied: Path) -> None:
+    before = jobs.product_hashes(copied)
+    for name in ("manifest", "manifest.previous", "state.h5"):
+        (Path(f"{copied}.radps") / name).unlink()
+    refused = jobs.run_radps(["resume", copied], ranks=2)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 64 and "finished" in line and "--keep-state" in line
+    assert jobs.product_hashes(copied) == before
+
+
 def test_more_major_cycles_on_resume_give_the_bits_of_a_run_that_had_them_from_the_start(
     copied: Path, one_cycle: Path, two_cycles: Path
 ) -> None:
@@ -67,7 +78,7 @@ def test_a_lower_threshold_and_more_iterations_on_resume_clean_deeper(copied: Pa
     done = jobs.succeed(["resume", copied, "--nmajor", "-1", "--niter", "8000", "--threshold", "6mJy"], ranks=2)
     last = [line for line in done.stderr.splitlines() if line.startswith("radps: cycle ")][-1]
     assert len(iterations(done.stderr)) >= 1 and "threshold" in last
-    assert float(last.split("peak residual ")[1].split()[0]) <= 6.0
+    assert float(last.split("peak residual ")[1].split()[0]) <= 6.0 * 1.01, "tclean's tolerance of the threshold"
 
 
 def test_fewer_products_on_resume_write_only_those(copied: Path) -> None:
@@ -99,7 +110,7 @@ def test_a_state_of_other_visibilities_is_refused(copied: Path, galaxy: Path, ga
     config.write_text(config.read_text().replace(str(galaxy_store), str(other)))
     refused = jobs.run_radps(["resume", copied], ranks=2)
     (line,) = jobs.error_lines(refused)
-    assert refused.returncode == 65 and "the state was made with other visibilities" in line
+    assert refused.returncode == 65 and "the state was made with different visibilities" in line
 
 
 def test_a_model_damaged_on_disk_is_never_imaged(copied: Path) -> None:
@@ -117,16 +128,10 @@ def test_a_model_damaged_on_disk_is_never_imaged(copied: Path) -> None:
 
 
 def test_a_residual_and_a_psf_damaged_on_disk_are_made_again_with_their_bits(copied: Path, two_cycles: Path) -> None:
-    import h5py
-
     state = Path(f"{copied}.radps") / "state.h5"
     with h5py.File(state, "r+") as file:
-        names = {"psf": [], "residual": []}
-        file.visititems(lambda name, item: [names[k].append(name) for k in names if k in name and hasattr(item, "shape")])
-        for name in (*names["psf"], *names["residual"]):
-            file[name][3, 10, 10] += 1.0
-            file[name][18, 20, 20] += 1.0
-        assert names["psf"] and names["residual"]
+        file["psf"][3, 10, 10] += 1.0
+        file["residual"][18, 20, 20] += 1.0
     done = jobs.succeed(["resume", copied, "--nmajor", "2"], ranks=2)
     assert "2 channels" in done.stderr and "recomputing" in done.stderr
     assert jobs.product_hashes(copied) == jobs.product_hashes(two_cycles)

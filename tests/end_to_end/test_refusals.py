@@ -91,6 +91,7 @@ def outcomes(
     ]
     assert done.returncode == 0, f"stopped after {[len(lines) for lines in of_ranks]} of {len(TABLE)}: {done.stderr}"
     assert not list(scratch.glob("*.fits")), "a refused run must not write products"
+    assert not list(scratch.glob("nothing*")), "to ask for a run that isn't there must not make one"
     return {bad.name: [lines[at] for lines in of_ranks] for at, bad in enumerate(TABLE)}
 
 

@@ -38,7 +38,6 @@ def mean_ratio(made: Imaged) -> float:
 @pytest.mark.parametrize("weighting", ["natural", "briggs", "briggsbwtaper", "uniform"])
 def test_rms_of_noise_is_what_the_weights_foresee(folder: Path, noise_set: Path, weighting: str) -> None:
     made = image(folder / "weighted", noise_set, weighting=weighting, robust=0.0, **OPTIONS)
-    print(weighting, "measured / foreseen", mean_ratio(made), "foreseen", made.predicted_rms_jy()[0])
     assert mean_ratio(made) == pytest.approx(1.0, abs=0.05)
 
 
@@ -88,7 +87,6 @@ def test_noise_of_wide_channels_falls_with_the_square_root_of_the_bandwidth(
                  width=f"{ratio * NATIVE_HZ!r}Hz", nchan=nchan, **OPTIONS)  # fmt: skip
     native = image(folder / "native", noise_set, **OPTIONS).predicted_rms_jy().mean()
     measured = float(np.sqrt(np.mean(rms_per_channel(made) ** 2)))
-    print(ratio, "rms against the bandwidth's", measured / native * np.sqrt(ratio), "against foreseen", mean_ratio(made))
     assert 0.85 < measured / (native / np.sqrt(ratio)) < 1.04
     assert mean_ratio(made) == pytest.approx(1.0, abs=0.05)
 

@@ -1,0 +1,156 @@
+"""How a visibility store comes into being: laid out by one rank, filled by all, put in its place when it is complete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from radps_mpi import faults
+from radps_mpi.data.axis import FRAMES
+from radps_mpi.data.observation import ObservationMeta
+from radps_mpi.io import durable, hdf5
+from radps_mpi.io.ingest_slab import clean_row_weights
+from radps_mpi.io.measurement_set_frames import FACTOR_BLOCK, frame_factors
+from radps_mpi.io.visibility_store import (
+    FORMAT,
+    ROW_DATASETS,
+    VERSION,
+    dataset_layout,
+    metadata_digest,
+    row_digest,
+    write_meta,
+)
+from radps_mpi.parallel import all_or_none, merge_disjoint, on_root
+from radps_mpi.parallel.types import Comm
+
+
+def partial_path(final: Path) -> Path:
+    """Where a store is written until it is complete."""
+    return final.with_name(final.name + ".partial")
+
+
+def lay_out(partial: Path, metas: Sequence[ObservationMeta]) -> None:
+    """Create the whole structure of the file, by one process: then nobody else changes HDF5 metadata."""
+    with durable.naming(partial, "creating it"):
+        partial.parent.mkdir(parents=True, exist_ok=True)
+    with hdf5.create_file(partial) as file:
+        hdf5.set_text(file, "format", FORMAT)
+        file.attrs["version"] = np.int64(VERSION)
+        hdf5.set_text(file, "creator", f"radps-mpi {_own_version()}")
+        for meta in metas:
+            group = file.create_group(meta.name)
+            for name, (shape, dtype, axes, unit) in dataset_layout(meta).items():
+                hdf5.create_dataset(group, name, shape, dtype, axes=axes, unit=unit)
+    descriptor = os.open(partial, os.O_RDWR)
+    try:
+        durable.reserve(descriptor, os.fstat(descriptor).st_size, partial)
+    finally:
+        os.close(descriptor)
+
+
+def _own_version() -> str:
+    try:
+        return package_version("radps-mpi")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def write_rows(group: h5py.Group, meta: ObservationMeta, rows: NDArray[Any], chunk: int) -> None:
+    """Write a chunk's row data, sorted and of ``ingest_slab.row_dtype``, and their checksum; by one rank."""
+    row0, row1 = meta.chunk_rows(chunk, chunk + 1)
+    columns = {name: np.ascontiguousarray(rows[name]) for name in ROW_DATASETS}
+    for name, column in columns.items():
+        group[name][row0:row1] = column
+    if not meta.has_spectral_weight:
+        columns["weight"] = np.ascontiguousarray(clean_row_weights(rows["weight"]).T)
+        group["weight"][:, row0:row1] = columns["weight"]
+    group["row_checksum"][chunk] = row_digest(columns)
+
+
+def write_channels(
+    group: h5py.Group, meta: ObservationMeta, name: str, channel: int, chunk: int, block: NDArray[Any]
+) -> None:
+    """Write this rank's channels (nchan, npol, nrow) of a chunk, from ``channel`` on, and their checksums. Collective:
+    also without a channel."""
+    sums = np.array([durable.checksum(values) for values in block], dtype=np.uint64).reshape(-1, 1, 2)
+    hdf5.write_block_collective(group[name], (channel, 0, chunk * meta.row_chunk), block)
+    hdf5.write_block_collective(group[f"{name}_checksum"], (channel, chunk, 0), sums)
+
+
+def doppler_factors(comm: Comm, meta: ObservationMeta, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``frame_factor`` (ntime, 3) of an observation. Collective."""
+    mine = np.arange(len(times_s)) // FACTOR_BLOCK % comm.size == comm.rank
+    values = np.zeros((len(times_s), len(FRAMES)))
+    with all_or_none(comm, f"converting the frequencies of {meta.source}"):
+        if mine.any():
+            values[mine] = frame_factors(
+                times_s[mine],
+                time_scale=meta.time_scale,
+                frame=meta.frequency_frame,
+                direction_rad=meta.direction_rad,
+                direction_frame="J2000" if meta.ephemeris else meta.direction_frame,
+                observatory_m=meta.observatory_itrf_m,
+            )
+    return merge_disjoint(comm, values, mine)
+
+
+def finish(
+    comm: Comm,
+    final: Path,
+    metas: Sequence[ObservationMeta],
+    times_s: Sequence[NDArray[np.float64]],
+    factors: Sequence[NDArray[np.float64]],
+) -> None:
+    """Complete the partial store of ``final``, make it durable and put it in its place. Collective."""
+    partial = partial_path(final)
+    on_root(comm, f"completing {partial}", lambda: _write_metadata(partial, metas, times_s, factors))
+    faults.reach("ingest-before-sync")
+    with all_or_none(comm, f"syncing {partial}"), durable.naming(partial, "syncing it"):
+        _sync(partial)
+    faults.reach("ingest-before-rename")
+    on_root(comm, f"putting {final} in place", lambda: _put_in_place(partial, final))
+    faults.reach("ingest-after-rename")
+
+
+def _write_metadata(
+    partial: Path,
+    metas: Sequence[ObservationMeta],
+    times_s: Sequence[NDArray[np.float64]],
+    factors: Sequence[NDArray[np.float64]],
+) -> None:
+    with hdf5.open_for_writing(partial) as file:
+        for meta, times, factor in zip(metas, times_s, factors, strict=True):
+            group = file[meta.name]
+            for name, values in (
+                ("freq_hz", meta.freq_hz),
+                ("width_hz", meta.width_hz),
+                ("samples", meta.samples),
+                ("time_s", times),
+                ("frame_factor", factor),
+            ):
+                group[name][...] = values
+            write_meta(group, meta)
+        file.flush()
+        hdf5.set_text(file, "metadata_digest", metadata_digest(file))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _put_in_place(partial: Path, final: Path) -> None:
+    with durable.naming(final, "putting it in place"):
+        os.replace(partial, final)
+        durable.fsync_directory(final.absolute().parent)

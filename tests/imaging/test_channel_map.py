@@ -1,0 +1,144 @@
+"""Which native channels make an image channel: by hand for small axes, by conservation for any."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from radps_mpi.data.axis import SpectralAxis
+from radps_mpi.imaging.channel_map import ChannelMap, map_channels, width_ratio
+from radps_mpi.imaging.spectral_axis import NativeChannels
+
+STEP_HZ = 1e4
+FREQ_HZ = 1.4e9 + STEP_HZ * np.arange(20)
+
+
+def native(factor: float | list[float] = 1.0) -> NativeChannels:
+    factors = np.atleast_1d(np.asarray(factor, np.float64))
+    return NativeChannels(FREQ_HZ, np.full(20, STEP_HZ), factors, factors)
+
+
+def axis(channels: list[float] | NDArray[np.float64], width: float = 1.0) -> SpectralAxis:
+    """Image channels at native channel numbers, ``width`` native channels wide."""
+    centres = 1.4e9 + STEP_HZ * np.asarray(channels, np.float64)
+    return SpectralAxis(centres, np.full(len(centres), width * STEP_HZ), "LSRK", 0.0)
+
+
+def mapped(a: SpectralAxis, n: NativeChannels, *, interpolation: str = "linear", binning: str = "overlap") -> ChannelMap:
+    return map_channels(a, 0, a.nchan, n, interpolation=interpolation, binning=binning)
+
+
+def shares(m: ChannelMap, nnative: int = 20) -> NDArray[np.float64]:
+    """(nimage, nnative) at the first integration: share of each native channel in each image channel."""
+    table = np.zeros((m.passes[0].lower.shape[1], nnative))
+    for p in m.passes:
+        for chan, (lower, share) in enumerate(zip(p.lower[0], p.share[0], strict=True)):
+            if lower >= 0:
+                table[chan, lower] += share
+    return table
+
+
+def test_aligned_channels_take_their_own_native_channel_alone() -> None:
+    m = mapped(axis([4, 5, 6]), native())
+    (only,) = m.passes
+    assert only.lower[0].tolist() == [4, 5, 6]
+    assert only.fraction[0].tolist() == [0.0, 0.0, 0.0]
+    assert (m.first, m.stop) == (4, 7)
+
+
+def test_channel_between_two_native_ones_is_interpolated_and_weighted_by_the_nearer() -> None:
+    m = mapped(axis([4.25, 7.8]), native())
+    (only,) = m.passes
+    assert only.lower[0].tolist() == [4, 7]
+    assert only.fraction[0] == pytest.approx([0.25, 0.8], abs=1e-5)
+    assert only.nearest[0].tolist() == [4, 8]
+    assert only.freq_hz == pytest.approx(1.4e9 + STEP_HZ * np.array([4.25, 7.8]))
+    assert only.row_scale.tolist() == [1.0]
+    assert (m.first, m.stop) == (4, 9)
+
+
+def test_linear_interpolation_ends_at_the_outermost_centres_and_nearest_at_their_edges() -> None:
+    at = [-0.4, 0.0, 19.0, 19.4, 19.6]
+    assert mapped(axis(at), native()).passes[0].lower[0].tolist() == [-1, 0, 19, -1, -1]
+    assert mapped(axis(at), native(), interpolation="nearest").passes[0].lower[0].tolist() == [0, 0, 19, 19, -1]
+
+
+def test_observation_elsewhere_gives_an_empty_map() -> None:
+    assert mapped(axis([40.0, 41.0]), native()).is_empty
+    assert mapped(axis([40.0, 44.0], 4.0), native()).is_empty
+
+
+def test_each_integration_has_its_own_channels_as_the_earth_moves() -> None:
+    m = mapped(axis([8.0]), native([1.0, 1.0 - 2 * STEP_HZ / 1.4e9, 1.0 + 2 * STEP_HZ / 1.4e9]), interpolation="nearest")
+    assert m.passes[0].lower[:, 0].tolist() == [8, 10, 6]
+    assert (m.first, m.stop) == (6, 11)
+
+
+def test_wide_channels_take_native_ones_by_overlap() -> None:
+    table = shares(mapped(axis([5.0, 7.5], 2.5), native()))
+    assert table[0, 3:8] == pytest.approx([0.0, 0.75, 1.0, 0.75, 0.0], abs=1e-5)
+    assert table[1, 5:10] == pytest.approx([0.0, 0.25, 1.0, 1.0, 0.25], abs=1e-5)
+
+
+def test_wide_channels_are_gridded_at_the_native_frequencies_in_the_output_frame() -> None:
+    factor = 1.0 + 0.25 * STEP_HZ / 1.4e9
+    m = mapped(axis([5.0], 3.0), native([factor]))
+    for p in m.passes:
+        if p.lower[0, 0] >= 0:
+            assert p.freq_hz[0] * p.row_scale[0] == pytest.approx(FREQ_HZ[p.lower[0, 0]] * factor, rel=1e-14)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(width=st.floats(1.01, 6.0), phase=st.floats(0.0, 1.0), drift=st.floats(-1.5, 1.5))
+def test_overlap_uses_every_native_channel_exactly_once(width: float, phase: float, drift: float) -> None:
+    count = int(np.ceil(26 / width)) + 1
+    image = axis(-3.0 + phase + width * np.arange(count), width)
+    table = shares(mapped(image, native([1.0 + drift * STEP_HZ / 1.4e9])))
+    assert table.sum(axis=0) == pytest.approx(np.ones(20), abs=1e-4)
+    inside = table.sum(axis=1)[np.all(table[:, [0, -1]] == 0, axis=1) & (table.sum(axis=1) > 0)]
+    assert inside == pytest.approx(np.full(len(inside), width), rel=1e-3)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(width=st.floats(0.2, 4.0), start=st.floats(2.0, 6.0), cut=st.integers(1, 5))
+def test_blocks_of_an_axis_are_mapped_as_the_whole_axis_is(width: float, start: float, cut: int) -> None:
+    image, n = axis(start + width * np.arange(6), width), native([1.0, 1.00001])
+    whole = shares(mapped(image, n))
+    parts = [map_channels(image, a, b, n, interpolation="linear", binning="overlap") for a, b in ((0, cut), (cut, 6))]
+    tables = [shares(p) if p.passes else np.zeros((b - a, 20)) for p, (a, b) in zip(parts, ((0, cut), (cut, 6)), strict=True)]
+    assert np.array_equal(np.vstack(tables), whole)
+
+
+def test_tcleans_rule_makes_the_floor_of_the_ratio_sub_channels() -> None:
+    m = mapped(axis([6.0], 2.9), native(), binning="tclean")
+    assert len(m.passes) == 2
+    centres = [p.freq_hz[0] for p in m.passes]
+    assert centres == pytest.approx(1.4e9 + STEP_HZ * (6.0 + 2.9 * np.array([-0.25, 0.25])))
+    assert len(mapped(axis([6.0], 1.99), native(), binning="tclean").passes) == 1
+
+
+def test_width_is_compared_in_the_output_frame() -> None:
+    assert width_ratio(axis([3.0], 2.5), native()) == pytest.approx(2.5)
+    assert width_ratio(axis([3.0], 2.5), native([1.25])) == pytest.approx(2.0)
+
+
+def test_density_counts_each_native_channel_in_its_nearest_image_channel() -> None:
+    m = mapped(axis([4.0, 6.0, 8.0], 2.0), native(), binning="tclean")
+    counted = [sorted({int(d.channel[0, c]) for d in m.density} - {-1}) for c in range(3)]
+    assert [4 in c for c in counted] == [True, False, False]
+    assert set().union(*counted) >= set(range(3, 9))
+
+
+def test_density_of_channels_narrower_than_native_ones_is_never_empty() -> None:
+    m = mapped(axis(4.0 + 0.2 * np.arange(10), 0.2), native())
+    chosen = np.max([d.channel[0] for d in m.density], axis=0)
+    assert chosen.tolist() == np.rint(4.0 + 0.2 * np.arange(10)).astype(int).tolist()
+
+
+def test_descending_image_axis_is_mapped_channel_by_channel() -> None:
+    up, down = mapped(axis([4.3, 5.3, 6.3]), native()), mapped(axis([6.3, 5.3, 4.3]), native())
+    assert down.passes[0].lower[0].tolist() == up.passes[0].lower[0].tolist()[::-1]
+    assert down.passes[0].fraction[0] == pytest.approx(up.passes[0].fraction[0][::-1])
