@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from radps_mpi import cli
 from radps_mpi.errors import EXIT_OK, RadpsError
+from radps_mpi.launcher import launcher_rank
 
 if TYPE_CHECKING:
     from radps_mpi.parallel.types import Comm
 
-_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 _PATIENCE_S = 5.0
 """How long a rank with an error waits for the others to have it too before it ends the job; an error that all ranks
 share reaches them within the skew of one collective call."""
@@ -60,14 +60,6 @@ def _refuse(error: RadpsError) -> int:
     else:
         time.sleep(_PATIENCE_S)
     return error.exit_status
-
-
-def launcher_rank() -> int:
-    """This process's rank as the launcher's environment tells it, which needs no MPI; 0 without a launcher."""
-    for name in _RANK_VARIABLES:
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return 0
 
 
 def _run(command: cli.Command) -> int:

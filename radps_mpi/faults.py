@@ -18,8 +18,8 @@ import signal
 from dataclasses import dataclass
 
 from radps_mpi.errors import UsageError
+from radps_mpi.launcher import launcher_rank
 
-_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 ACTIONS = ("kill", "raise", "enospc")
 
 
@@ -55,7 +55,7 @@ def arm(specification: str) -> None:
     numbers_are_wrong = any(text and not text.isdigit() for text in (nth, rank))
     if not point or specification.count(":") > 3 or numbers_are_wrong or action not in ACTIONS:
         raise UsageError(f"RADPS_FAULT={specification!r}: expected point[:nth[:rank[:{'|'.join(ACTIONS)}]]]")
-    if not rank or int(rank) == _rank():
+    if not rank or int(rank) == launcher_rank():
         _armed = _Fault(point, int(nth or 1), action)
 
 
@@ -79,14 +79,6 @@ def _strike(fault: _Fault) -> None:
     if fault.action == "enospc":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     raise InjectedFault(f"injected at {fault.point}")
-
-
-def _rank() -> int:
-    for name in _RANK_VARIABLES:
-        text = os.environ.get(name, "")
-        if text.isdigit():
-            return int(text)
-    return 0
 
 
 arm(os.environ.get("RADPS_FAULT", ""))

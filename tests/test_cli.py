@@ -16,9 +16,10 @@ import pytest
 
 import radps_mpi
 from radps_mpi import cli
-from radps_mpi.__main__ import launcher_rank, main
+from radps_mpi.__main__ import main
 from radps_mpi.cli_parser import Option, attach_values
 from radps_mpi.errors import DataError, UsageError
+from radps_mpi.launcher import launcher_rank
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 IMAGE = ["image", "a.ms", "--imagename", "runs/a", "--imsize", "64", "--cell", "15arcsec"]
@@ -380,6 +381,7 @@ JOURNEY = """
 import sys, time, types
 import radps_mpi
 from radps_mpi.errors import DataError
+from radps_mpi.launcher import launcher_rank
 fake = types.ModuleType("radps_mpi.pipeline")
 def make_cube(config, inputs, comm):
     how = config.output.imagename
