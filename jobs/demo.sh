@@ -16,7 +16,9 @@ mkdir -p "$run"
 if [ ! -d "$run/$name.ms" ]; then
   echo "demo: unpacking data/$name.ms.tar.xz (source: data/README.md)"
   rm -rf "$run/unpacking"
-  python -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="data")' "data/$name.ms.tar.xz" "$run/unpacking"
+  # Python rather than tar, which can't read .xz where xz-utils is missing; Debian 12's 3.11.2 has no filters yet
+  python -c 'import sys, tarfile as t
+t.open(sys.argv[1]).extractall(sys.argv[2], **({"filter": "data"} if hasattr(t, "data_filter") else {}))' "data/$name.ms.tar.xz" "$run/unpacking"
   mv "$run/unpacking/$name.ms" "$run/"
   rmdir "$run/unpacking"
 fi
