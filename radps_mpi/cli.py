@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from radps_mpi import __version__
@@ -252,6 +253,7 @@ def _verify(given: dict[str, Any], comm: Comm) -> int:
     findings, stores = [], [name]
     if not name.endswith(".vis.h5"):
         root = run_directory_of(name)
+        on_root(comm, f"looking into {root}", lambda: _require_state(name, root))
         findings = verify(comm, root)
         stores = on_root(comm, f"looking into {root}", lambda: stores_of_run(root))
     findings += [finding for path in stores for finding in verify_store(comm, path)]
@@ -261,6 +263,15 @@ def _verify(given: dict[str, Any], comm: Comm) -> int:
         verdict = f"damage in {damages} place{'s' * (damages > 1)}" if damages else "no damage"
         print("\n".join([*map(str, findings), f"{checked}: {verdict}"]))
     return EXIT_DATA if damages else EXIT_OK
+
+
+def _require_state(imagename: str, root: Path) -> None:
+    from radps_mpi.io.commit import exists
+
+    if not root.is_dir():
+        raise DataError(f"{imagename}: no such run: {root} is not there")
+    if not exists(root):
+        raise DataError(f"{imagename}: no state to verify: the run is finished and its state was not kept, or had not begun")
 
 
 def _hash(given: dict[str, Any], _: None) -> int:

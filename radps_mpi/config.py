@@ -206,7 +206,8 @@ class DeconvolutionConfig(Section):
     """CLEAN: cycles, thresholds, masks, restoring beam."""
 
     deconvolver: Literal["hogbom"] = _p("hogbom", "algorithm of the minor cycle")
-    niter: int = _p(0, "iterations, summed over channels; 0 makes the dirty image", ge=0, le=10**15)
+    niter: int = _p(0, "iterations: of all channels together, looked at between cycles as in tclean (control global), or "
+                        "of each channel (control plane); 0 makes the dirty image", ge=0, le=10**15)
     gain: float = _p(0.1, "fraction of the peak that one iteration subtracts", gt=0.0, le=1.0)
     threshold: Annotated[str, BeforeValidator(values.as_flux), AfterValidator(values.check_flux)] = _p(
         "0Jy", "peak residual to stop at, as 8mJy; a bare number is in Jy")

@@ -20,9 +20,9 @@ from radps_mpi.journey.blocks import BlockImager
 from radps_mpi.journey.cycles import Cycles
 from radps_mpi.journey.describe import Description, describe
 from radps_mpi.journey.inputs import open_store
-from radps_mpi.journey.masking import MaskSource, refuse_unreadable_mask
-from radps_mpi.journey.outline import outline
-from radps_mpi.journey.products import write_products
+from radps_mpi.journey.masking import MaskSource
+from radps_mpi.journey.outline import outline, preview
+from radps_mpi.journey.products import left_from_before, write_products
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.journey.session import (
     FINISHED_PHASE,
@@ -31,6 +31,7 @@ from radps_mpi.journey.session import (
     enter_directory,
     open_state,
     start_directory,
+    with_absolute_paths,
 )
 from radps_mpi.journey.summary import announce, channel_summary
 from radps_mpi.parallel import all_or_none, ranks_on_node
@@ -51,7 +52,8 @@ class Result:
 
 def make_cube(config: RunConfig, inputs: Sequence[str], comm: Comm, *, break_lock: bool = False) -> Result:
     """Image ``inputs`` as ``config`` says, from the beginning."""
-    config = config.replaced({"vis": tuple(inputs)})
+    config = with_absolute_paths(config.replaced({"vis": tuple(inputs)}))
+    preview(config, comm)  # before an earlier run gives way: what can't work must not cost it
     directory = start_directory(comm, config, break_lock=break_lock)
     return _run(config, comm, directory, "started")
 
@@ -87,7 +89,6 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
 
 
 def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Reporter) -> Result:
-    refuse_unreadable_mask(config.deconvolution.mask)  # a slip of the pen should not cost an ingest
     store = open_store(comm, config, directory.root, report)
     with all_or_none(comm, "planning the image"):
         description = describe(config, store)
@@ -101,10 +102,13 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
         cycles.follow_mask()
     cycles.make_first_images()
     control = cycles.clean()
+    report.phase("writing products", description.axis.nchan)
     paths = write_products(comm, description, state, masks)
     channel_summary(description, state, imager, report)
     result = _result(paths, control, description)
     report.note(f"products: {' '.join(paths)}")
+    if old := left_from_before(config.output.imagename, paths):
+        report.note(f"warning: products of an earlier run remain beside them: {' '.join(old)}")
     store.close()
     clear_away(comm, directory, state, config)
     report.phase(FINISHED_PHASE, len(paths))

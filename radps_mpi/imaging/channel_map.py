@@ -111,7 +111,7 @@ def _interpolation_pass(target_hz: NDArray[np.float64], native: NativeChannels, 
     at = target_hz[None, :] / native.factor[:, None]
     position = _fractional_channel(freq, native.width_hz, at)
     nearest = np.clip(np.rint(position), 0, len(freq) - 1).astype(np.int32)
-    if interpolation == "nearest":
+    if interpolation == "nearest" or len(freq) == 1:  # one channel has no neighbour to interpolate with
         present = np.abs(position - nearest) <= 0.5 + _ALIGNED
         lower, fraction = np.where(present, nearest, -1), np.zeros(at.shape)
     else:

@@ -97,11 +97,6 @@ class Gridder:
         """(rows of v, columns of u >= 0, 2, nlane), guard cells around rows and columns included."""
         return self.size[0] + 2 * self.guard, self.size[1] // 2 + 1 + 2 * self.guard, 2, self.nlane
 
-    @property
-    def grid_nbytes(self) -> int:
-        """Bytes of one grid."""
-        return math.prod(self.grid_shape) * self.dtype.itemsize
-
     def new_grid(self) -> NDArray[Any]:
         """A grid of zeros; reuses the memory of a released one."""
         grid = self._take()

@@ -123,6 +123,8 @@ def _covered_channels(
     request: AxisRequest, natives: Sequence[NativeChannels], freq: NDArray[np.float64], width: NDArray[np.float64]
 ) -> tuple[int, int]:
     low, high = coverage_hz(natives, request.coverage)
+    if high < low and len({n.source for n in natives}) == 1:
+        low, high = float(freq[0]), float(freq[-1])  # the Earth moved by more than one input covers: its first integration's
     if high < low:
         raise UsageError("the inputs have no frequency in common: choose a start, or coverage = 'union'")
     first = int(np.ceil(_channel_at(freq, width, low) - _ALIGNED))

@@ -191,23 +191,6 @@ class CyclePlan:
     max_iterations: NDArray[np.int64]
     active: NDArray[np.bool_]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, exact: a run that is interrupted within a cycle goes on under the same values."""
-        return {
-            "cycle_threshold_jy": self.cycle_threshold_jy.tolist(),
-            "max_iterations": self.max_iterations.tolist(),
-            "active": self.active.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> CyclePlan:
-        """Inverse of :meth:`to_dict`."""
-        return cls(
-            np.array(values["cycle_threshold_jy"], dtype=np.float64),
-            np.array(values["max_iterations"], dtype=np.int64),
-            np.array(values["active"], dtype=np.bool_),
-        )
-
 
 def begin(control: Control, nchan: int) -> ControlState:
     """The state before anything is measured."""

@@ -50,6 +50,7 @@ class Cycles:
 
     def _work(self, share: Assignment, phase: str, work: Any, changes: dict[str, Any]) -> None:
         self.imager.keep_only({b.index for b in share.blocks})
+        self.report.phase(phase, share.rounds)
         work_through(
             self.comm, share, phase, work, lambda: self.state.commit(changes),
             lambda done: self.report.progress(phase, done, share.rounds, self.state),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from radps_mpi.data.axis import FRAMES, SpectralAxis
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.data.observation import ObservationMeta
 from radps_mpi.errors import DataError, UsageError
+from radps_mpi.imaging.channel_map import width_ratio
 from radps_mpi.imaging.field_of_view import half_power_width_rad, radius_at_level_rad
 from radps_mpi.imaging.preparation import Hands, Pointing, parallel_hands, pointing
 from radps_mpi.imaging.primary_beams import Dish, dish_of
@@ -118,9 +120,12 @@ def describe(config: RunConfig, store: Observations) -> Description:
     dish = None if config.image.pb_model == "none" else dish_of(metas[0].telescope, _dishes(metas))
     notes = [
         *_frame_notes(config, natives, axis),
-        *_check_pointings(observations, geometry, dish, axis),
+        *_axis_notes(natives, axis),
+        *_repeated_inputs(metas),
         *_check_w_term(config, observations, geometry, dish, axis),
     ]
+    _check_pointings(observations, geometry, dish, axis)
+    _check_field_of_view(config, observations, geometry, dish, axis)
     width = 1 if continuum else decomposition.block_width(geometry.nx, geometry.ny)
     return Description(
         config, geometry, axis, observations,
@@ -202,7 +207,7 @@ def axis_request(spectral: SpectralConfig, frame: str, restfreq_hz: float) -> Ax
 def _frame_notes(config: RunConfig, natives: list[NativeChannels], axis: SpectralAxis) -> list[str]:
     if config.spectral.binning != "tclean" or config.spectral.specmode == "mfs":
         return []
-    ratio = float(np.median(axis.width_hz) / (np.median(natives[0].width_hz) * natives[0].factor[0]))
+    ratio = width_ratio(axis, natives[0])
     used = max(1, math.floor(ratio))
     if ratio - used < 0.01 * ratio:
         return []
@@ -214,7 +219,7 @@ def _frame_notes(config: RunConfig, natives: list[NativeChannels], axis: Spectra
 
 def _check_pointings(
     observations: tuple[ImagedObservation, ...], geometry: ImageGeometry, dish: Dish | None, axis: SpectralAxis
-) -> list[str]:
+) -> None:
     """Refuse fields that point apart: together they need a mosaic gridder."""
     directions = {
         (o.meta.field_name, *to_frame(*o.meta.direction_rad, o.meta.direction_frame, geometry.direction_frame))
@@ -229,13 +234,55 @@ def _check_pointings(
             f"{len(directions)} pointings, up to {math.degrees(spread) * 3600:.1f} arcsec apart, need a mosaic gridder, which "
             "is not there yet: select one field"
         )
-    return []
+
+
+def _check_field_of_view(
+    config: RunConfig, observations: tuple[ImagedObservation, ...], geometry: ImageGeometry, dish: Dish | None,
+    axis: SpectralAxis,
+) -> None:
+    """Refuse an image of which ``pblimit`` would leave nothing: its centre is too far from where the dishes point."""
+    distance = math.hypot(*_pb_axis_lm(observations))
+    corner = math.hypot(geometry.nx * geometry.cell_x_rad, geometry.ny * geometry.cell_y_rad) / 2
+    limit = config.image.pblimit
+    if dish is None or limit <= 0.0:
+        return
+    reach = math.sin(radius_at_level_rad(dish, float(axis.freq_hz.min()), limit))
+    if distance - corner > reach:
+        raise UsageError(
+            f"phasecenter: the whole image is where the primary beam is below pblimit = {limit:g}: its centre is "
+            f"{math.degrees(math.asin(min(1.0, distance))):.3f} deg from the field's"
+        )
+
+
+def _axis_notes(natives: list[NativeChannels], axis: SpectralAxis) -> list[str]:
+    low, high = coverage_hz(natives, "union")
+    half = 0.5 * axis.width_hz
+    outside = int(np.sum((axis.freq_hz + half < low) | (axis.freq_hz - half > high)))
+    if not outside:
+        return []
+    return [
+        f"{outside} of {axis.nchan} channels lie outside the data, which cover {low / 1e6:.6f} to {high / 1e6:.6f} MHz in "
+        f"{axis.frame}: they will be blank"
+    ]
+
+
+def _repeated_inputs(metas: list[ObservationMeta]) -> list[str]:
+    """Data that go in twice count twice: rarely meant."""
+    seen: dict[tuple[str, int, int], set[int]] = {}
+    for meta in metas:
+        seen.setdefault((os.path.realpath(meta.source), meta.field_id, meta.data_desc_id), set()).add(meta.source_index)
+    repeated = sorted({path for (path, _, _), sources in seen.items() if len(sources) > 1})
+    return [f"warning: {path} is among the inputs more than once" for path in repeated]
 
 
 def _pb_axis_lm(observations: tuple[ImagedObservation, ...]) -> tuple[float, float]:
     """Where the first field's centre is in the image; the others are within SAME_POINTING of it."""
     turn = observations[0].turn
-    return (0.0, 0.0) if turn.is_identity else (float(turn.rotation[0, 2]), float(turn.rotation[1, 2]))
+    if turn.is_identity:
+        return 0.0, 0.0
+    if turn.rotation[2, 2] <= 0.0:
+        raise UsageError("phasecenter: it lies in the other half of the sky than the field")
+    return float(turn.rotation[0, 2]), float(turn.rotation[1, 2])
 
 
 def _check_w_term(
@@ -286,9 +333,3 @@ def _metadata(metas: list[ObservationMeta]) -> ProductMetadata:
         object_name=first.object_name, telescope=first.telescope, observer=first.observer, date_obs=date,
         timesys=first.time_scale, observatory_m=first.observatory_itrf_m, pointing_rad=first.direction_rad,
     )
-
-
-def covered_mhz(description: Description) -> tuple[float, float]:
-    """What the inputs cover together, MHz in the output frame; for messages."""
-    low, high = coverage_hz([o.native for o in description.observations], "union")
-    return low / 1e6, high / 1e6

@@ -22,7 +22,7 @@ def open_store(comm: Comm, config: RunConfig, directory: Path, report: Reporter)
     """
     vis = config.selection.vis
     if any(path.endswith(SUFFIX) for path in vis):
-        path = _named_store(config)
+        path = named_store(config)
     else:
         path = directory / STORE_NAME
         if not on_root(comm, "looking for the visibility store", path.exists):
@@ -32,7 +32,8 @@ def open_store(comm: Comm, config: RunConfig, directory: Path, report: Reporter)
     return store
 
 
-def _named_store(config: RunConfig) -> Path:
+def named_store(config: RunConfig) -> Path:
+    """The store among the inputs. UsageError if it isn't alone, or if something is to be selected from it."""
     vis = config.selection.vis
     if len(vis) > 1:
         raise UsageError("inputs: one visibility store, or any number of MeasurementSets; ingest them into one store first")

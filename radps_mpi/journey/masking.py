@@ -15,14 +15,9 @@ from radps_mpi.parallel import on_root
 from radps_mpi.parallel.types import Comm
 
 
-def _names_an_image(mask: tuple[str, ...]) -> bool:
-    return len(mask) == 1 and mask[0].endswith((".fits", ".fits.gz"))
-
-
-def refuse_unreadable_mask(mask: tuple[str, ...]) -> None:
-    """UsageError for a ``mask`` whose text can't be understood, before anything is computed."""
-    if mask and not _names_an_image(mask):
-        UserMask.parse(mask)
+def names_an_image(mask: tuple[str, ...]) -> bool:
+    """Whether a ``mask`` parameter is the path of a FITS image instead of regions."""
+    return len(mask) == 1 and mask[0].lower().endswith((".fits", ".fit", ".fits.gz"))
 
 
 class MaskSource:
@@ -35,7 +30,7 @@ class MaskSource:
         self._drawn: NDArray[np.uint8] | None = None
         clean = description.config.deconvolution
         if clean.usemask == "user" and clean.mask:
-            if _names_an_image(clean.mask):
+            if names_an_image(clean.mask):
                 self._image = Path(clean.mask[0])
                 on_root(comm, "reading the mask image", self._check_image)
             else:

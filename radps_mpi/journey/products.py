@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from radps_mpi.config import PRODUCTS
 from radps_mpi.data.beam import NULL_BEAM, Beam
 from radps_mpi.decomposition import deal_channels
 from radps_mpi.errors import DataError
@@ -40,6 +42,12 @@ def product_names(description: Description) -> list[str]:
 def product_path(imagename: str, product: str) -> str:
     """Path of a product."""
     return f"{imagename}.{product}.fits"
+
+
+def left_from_before(imagename: str, written: list[str]) -> list[str]:
+    """Products of the name that this run didn't write: an earlier run's, which need not fit the new ones."""
+    every = [product_path(imagename, product) for product in (*PRODUCTS, "image.pbcor")]
+    return [path for path in every if path not in written and os.path.exists(path)]
 
 
 class ProductMaker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,8 +74,3 @@ def work_through(
         progress(min(done, share.rounds))
         pace = largest(comm, time.monotonic() - began) / stride
         stride = max(1, int(COMMIT_INTERVAL_S / max(pace, 1e-3)))
-
-
-def channels_of(blocks: Iterable[ChannelBlock]) -> list[int]:
-    """All channels of some blocks, ascending."""
-    return [chan for block in blocks for chan in range(block.start, block.stop)]

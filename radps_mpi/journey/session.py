@@ -21,6 +21,7 @@ from radps_mpi.io.state_file import bytes_needed
 from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
 from radps_mpi.journey.describe import Description
 from radps_mpi.journey.inputs import STORE_NAME
+from radps_mpi.journey.masking import names_an_image
 from radps_mpi.journey.products import product_names, product_path
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.parallel import library_version, on_root, same_everywhere
@@ -51,6 +52,14 @@ def start_directory(comm: Comm, config: RunConfig, *, break_lock: bool = False) 
         directory.close()
         raise
     return directory
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The configuration with inputs and mask image that can be found from any directory: a run may be resumed from another."""
+    changes: dict[str, Any] = {"vis": tuple(os.path.abspath(path) for path in config.selection.vis)}
+    if names_an_image(config.deconvolution.mask):
+        changes["mask"] = (os.path.abspath(config.deconvolution.mask[0]),)
+    return config.replaced(changes)
 
 
 def _make_parent(imagename: str) -> None:

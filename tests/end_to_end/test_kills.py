@@ -46,8 +46,7 @@ def assert_finished(imagename: Path, undisturbed: dict[str, str]) -> None:
     assert not (Path(f"{imagename}.radps") / "manifest").exists()
 
 
-FIRST = "making PSFs and dirty images"
-"""The status is written when a round of blocks is committed: during the first one there is none yet."""
+FIRST, PRODUCTS = "making PSFs and dirty images", "writing products"
 
 
 @pytest.mark.parametrize(
@@ -56,21 +55,21 @@ FIRST = "making PSFs and dirty images"
         ("reserve:1:0", "", 3, 2),
         ("state-before-rename:1:0", "", 2, 1),
         ("before-rename:1:0", "", 2, 3),
-        ("before-write:5:2", "", 3, 1),
-        ("mid-write:20:1", "", 3, 2),
-        ("before-sync:1:1", "", 3, 7),
-        ("before-rename:2:0", "", 2, 1),
-        ("before-done:1:0", "", 2, 3),
+        ("before-write:5:2", FIRST, 3, 1),
+        ("mid-write:20:1", FIRST, 3, 2),
+        ("before-sync:1:1", FIRST, 3, 7),
+        ("before-rename:2:0", FIRST, 2, 1),
+        ("before-done:1:0", FIRST, 2, 3),
         ("mid-rename:3:0", FIRST, 3, 1),
         ("mid-write:35:1", "minor cycles 1", 3, 2),
         ("before-write:48:1", "minor cycles 1", 3, 4),
         ("after-rename:5:0", "major cycle 1", 3, 2),
         ("before-done:5", "major cycle 1", 3, 1),
         ("mid-write:72:0", "minor cycles 2", 3, 2),
-        ("product-before-write:30:1", "major cycle 2", 2, 1),
-        ("mid-write:200:0", "major cycle 2", 2, 3),
-        ("product-before-rename:4:0", "major cycle 2", 2, 1),
-        ("product-after-rename:2:0", "major cycle 2", 2, 1),
+        ("product-before-write:30:1", PRODUCTS, 2, 1),
+        ("mid-write:200:0", PRODUCTS, 2, 3),
+        ("product-before-rename:4:0", PRODUCTS, 2, 1),
+        ("product-after-rename:2:0", PRODUCTS, 2, 1),
     ],
 )
 def test_a_run_killed_at_a_named_point_resumes_to_the_same_bits(

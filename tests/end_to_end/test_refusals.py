@@ -55,6 +55,8 @@ TABLE = [
     image("mask that can't be read", 64, ("mask", "circle[[128pix"), *SMALL, "--niter", "9", "--mask", "circle[[128pix"),
     image("missing mask image", 65, ("mask", "nowhere.fits"), *SMALL, "--niter", "9", "--mask", "{scratch}/nowhere.fits"),
     image("phase centre that isn't there", 64, ("phasecenter", "5"), *SMALL, "--phasecenter", "5"),
+    image("centre behind the field", 64, ("phasecenter", "other half"), *SMALL, "--phasecenter", "J2000 3h22m00 -5d04m00"),
+    image("centre beyond the beam", 64, ("phasecenter", "pblimit"), *SMALL, "--phasecenter", "J2000 15h32m00 5d04m00"),
     image("contradiction", 64, ("--start", "mfs"), *SMALL, "--specmode", "mfs", "--start", "5"),
     image("several pointings", 65, ("7 pointings", "mosaic"), "--imsize", "64", "--cell", "0.3arcsec", source="{mosaic}"),
     image("wide field", 65, ("w-term", "--wterm ignore"), "--imsize", "512", "--cell", "45arcsec", "--pb-model", "none",

@@ -176,6 +176,25 @@ def test_an_unfinished_run_is_not_started_anew_by_mistake(copied: Path, galaxy_s
     assert (Path(f"{copied}.radps") / "manifest").exists()
 
 
+@pytest.mark.parametrize("bad", [["--mask", "circle[[1pix"], ["--phasecenter", "5"], ["--start", "9GHz"]])
+def test_a_new_run_that_cannot_work_does_not_cost_an_unfinished_one(copied: Path, galaxy_store: Path, bad: list[str]) -> None:
+    kept = {path.name: path.read_bytes() for path in Path(f"{copied}.radps").iterdir() if path.is_file()}
+    assert "manifest" in kept and "state.h5" in kept
+    refused = jobs.run_radps(["image", galaxy_store, "--imagename", copied, *DIRTY[:4], *bad, "--overwrite"], ranks=2)
+    assert refused.returncode == 64, refused.stderr
+    assert {name: Path(f"{copied}.radps", name).read_bytes() for name in kept} == kept
+
+
+def test_a_run_is_resumed_from_another_directory(galaxy_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(galaxy_store.parent)
+    killed = {"RADPS_FAULT": "before-rename:2:0"}
+    assert jobs.run_radps(["image", galaxy_store.name, "--imagename", tmp_path / "cube", *DIRTY], 2, killed).returncode == 137
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    jobs.succeed(["resume", "../cube"], ranks=3)
+    assert jobs.product_hashes(tmp_path / "cube")
+
+
 @pytest.mark.parametrize(
     "fault", ["before-write:3:1:raise", "product-before-write:9:1:raise", "product-before-rename:1:0:enospc"]
 )

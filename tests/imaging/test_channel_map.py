@@ -41,6 +41,14 @@ def shares(m: ChannelMap, nnative: int = 20) -> NDArray[np.float64]:
     return table
 
 
+def test_one_native_channel_counts_wherever_it_drifts_within_the_image_channel() -> None:
+    """It has no neighbour to interpolate with: a continuum window, or ALMA's averaged channels."""
+    factors = 1.0 + np.array([0.0, 1e-6, 3e-6, 1e-5])  # 0, 0.14, 0.42 and 1.4 channels at 1.4 GHz
+    alone = NativeChannels(FREQ_HZ[:1], np.full(1, STEP_HZ), factors, factors)
+    (only,) = mapped(axis([0.0]), alone).passes
+    assert only.lower[:, 0].tolist() == [0, 0, 0, -1]
+
+
 def test_aligned_channels_take_their_own_native_channel_alone() -> None:
     m = mapped(axis([4, 5, 6]), native())
     (only,) = m.passes

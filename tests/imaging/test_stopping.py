@@ -14,7 +14,6 @@ from radps_mpi.data.cycle_report import convergence_table
 from radps_mpi.imaging.stopping import (
     Control,
     ControlState,
-    CyclePlan,
     Measured,
     StopCode,
     begin,
@@ -239,16 +238,6 @@ def test_state_survives_json_bit_for_bit_and_goes_on_as_if_never_written(mode: s
     assert json.dumps(back.to_dict()) == text
     end = measured([1e-17, 0.1, 1e-4])
     assert cycle(control, back, later, [0, 9, 9], end) == cycle(control, state, later, [0, 9, 9], end)
-
-
-def test_a_plan_survives_json_bit_for_bit() -> None:
-    control = Control(niter=77, mode="plane")
-    first = measured([1.0 / 3.0, 0.0, np.float32(0.7).item()], sidelobe=math.pi / 15)
-    plan = plan_cycle(control, started(control, first), first)
-    back = CyclePlan.from_dict(json.loads(json.dumps(plan.to_dict())))
-    assert back.cycle_threshold_jy.tobytes() == plan.cycle_threshold_jy.tobytes()
-    assert back.max_iterations.tolist() == [77, 0, 77]
-    assert back.active.tolist() == [True, False, True]
 
 
 def test_the_convergence_table_has_a_row_for_the_dirty_cube_and_one_per_cycle() -> None:

@@ -1,0 +1,200 @@
+"""Whole jobs, MeasurementSet in, FITS cubes out, start-up and ingest included: a dirty cube, and a CLEANed one.
+
+    python benchmarks/cube_job.py [--scale toy|small|full] [--casa-python PYTHON] [--casa-processes 2]
+
+The observation is ALMA-like and simulated; full: 256 channels x 50,568 rows x 2 polarisations, 512 x 512 pixels, Briggs weights
+per channel, Hogbom. Against tclean with --casa-python, and against wsclean (dirty cube) if it is on PATH; alone if there is
+neither. tclean's own images stay in its format: converting them is not timed. With --casa-processes N tclean's CLEANed
+cube is made by N processes at once, of a part of the channels each. WSClean has no Doppler correction: it makes TOPO
+channels, and so do the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from common import Row, Timing, alternate, draw_ratios, finish, parser, repeats_of, require
+from numpy.typing import NDArray
+from programs import Finished, Observation, add_casa, add_launcher, casa, radps, run, simulate
+
+from radps_mpi.io.fits_reader import read_cube
+
+CELL_ARCSEC = 0.15
+SIZES = {
+    "toy": (Observation(4, 8, 6), 128, 200),
+    "small": (Observation(32), 256, 12_000),
+    "full": (Observation(256), 512, 110_000),
+}
+"""Observation, pixels of an axis, iterations of CLEAN in all."""
+
+TARGETS = {("dirty", "wsclean"): 4.0, ("dirty", "tclean"): 8.0, ("CLEAN", "tclean"): 20.0}
+
+DIRTY_LIMIT, CLEAN_LIMIT = 0.05, 0.2
+"""Of the difference. Wide: on toy cubes tclean differs by 2 % in most channels, for a reason not established yet."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cube to make; ``niter`` 0 is the dirty one."""
+
+    kind: str
+    table: Path
+    folder: Path
+    observation: Observation
+    size: int
+    niter: int
+    ranks: int
+
+    def fresh(self, program: str) -> Path:
+        """An empty folder for a program's products."""
+        folder = self.folder / f"{self.kind}-{program}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+
+def ours(job: Job, arguments: argparse.Namespace) -> Finished:
+    """radps image."""
+    name = job.fresh("radps") / "cube"
+    clean = ["--niter", job.niter] if job.niter else ["--products", "image", "psf"]
+    return radps(arguments.launcher, job.ranks, [
+        "image", job.table, "--imagename", name, "--imsize", job.size, "--cell", f"{CELL_ARCSEC}arcsec", "--outframe", "TOPO",
+        "--weighting", "briggs", "--robust", 0.5, "--pblimit", -0.2, *clean,
+    ])  # fmt: skip
+
+
+def tclean(job: Job, arguments: argparse.Namespace) -> Finished:
+    """CASA's tclean; for CLEAN ``casa_processes`` at once, each on its part of the channels."""
+    folder, nchan = job.fresh("tclean"), job.observation.nchan
+    processes = arguments.casa_processes if job.niter else 1
+    bounds = np.linspace(0, nchan, processes + 1).astype(int)
+
+    def part(number: int) -> Finished:
+        first, stop = int(bounds[number]), int(bounds[number + 1])
+        task = {
+            "vis": str(job.table), "imagename": "cube", "specmode": "cube", "nchan": stop - first, "start": first, "width": 1,
+            "outframe": "TOPO", "imsize": [job.size, job.size], "cell": f"{CELL_ARCSEC}arcsec", "weighting": "briggs",
+            "robust": 0.5, "perchanweightdensity": True, "pblimit": -0.2, "deconvolver": "hogbom",
+            "niter": job.niter * (stop - first) // nchan,
+        }  # fmt: skip
+        return casa(arguments.casa_python, folder / f"part{number}", [{"task": "tclean", "arguments": task}])[0]
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(processes) as pool:
+        parts = list(pool.map(part, range(processes)))
+    timing = Timing(sum(p.timing.cpu_s for p in parts), time.perf_counter() - began)
+    return Finished(timing, max(p.peak_gb for p in parts), [])
+
+
+def wsclean(job: Job, arguments: argparse.Namespace) -> Finished:
+    """WSClean's dirty cube and PSFs, one thread."""
+    del arguments
+    return run([
+        "wsclean", "-j", 1, "-name", "cube", "-size", job.size, job.size, "-scale", f"{CELL_ARCSEC}asec", "-pol", "I",
+        "-weight", "briggs", 0.5, "-channels-out", job.observation.nchan, "-make-psf", "-niter", 0,
+        "-no-update-model-required", job.table,
+    ], folder=job.fresh("wsclean"))  # fmt: skip
+
+
+def tclean_image(job: Job, arguments: argparse.Namespace) -> NDArray[np.float32]:
+    """(nchan, ny, nx) of the parts; not timed."""
+    planes = []
+    for part in sorted((job.folder / f"{job.kind}-tclean").glob("part*")):
+        export = {"imagename": "cube.image", "fitsimage": "cube.fits", "overwrite": True}
+        casa(arguments.casa_python, part, [{"task": "exportfits", "arguments": export}])
+        planes.append(_planes(part / "cube.fits"))
+    return np.concatenate(planes)
+
+
+def wsclean_image(job: Job, arguments: argparse.Namespace) -> NDArray[np.float32]:
+    """(nchan, ny, nx) of its dirty images."""
+    del arguments
+    paths = sorted((job.folder / f"{job.kind}-wsclean").glob("cube-[0-9]*-dirty.fits"))
+    return np.concatenate([_planes(path) for path in paths])
+
+
+def _planes(path: Path) -> NDArray[np.float32]:
+    from astropy.io import fits
+
+    data = fits.getdata(path)
+    return np.asarray(data, np.float32).reshape(-1, *data.shape[-2:])
+
+
+def difference_of(job: Job, theirs: NDArray[np.float32]) -> float:
+    """Rms of the images' difference over the rms of theirs, median over channels: the first channel of topocentric
+    toy cubes differed by most of its rms, for a reason not established yet, so this must not be read as agreement there."""
+    image, _ = read_cube(str(job.folder / f"{job.kind}-radps" / "cube.image.fits"))
+    require(image.shape == theirs.shape, f"{job.kind}: theirs has shape {theirs.shape}, ours {image.shape}")
+    require(bool(np.isfinite(image).mean() > 0.5), f"{job.kind}: most pixels are blank")
+    shares = [np.sqrt(np.nanmean((a - b) ** 2.0) / np.nanmean(b**2.0)) for a, b in zip(image, theirs, strict=True)]
+    return float(np.nanmedian(shares))
+
+
+def require_image(job: Job) -> None:
+    """Nobody to compare with: the image must at least show the brightest source of the simulated sky where it is."""
+    image, _ = read_cube(str(job.folder / f"{job.kind}-radps" / "cube.image.fits"))
+    centre = np.array(image.shape[1:]) // 2
+    expected = centre + np.rint(np.array([-2.0, -3.0]) / CELL_ARCSEC).astype(int)
+    for number, plane in enumerate(image):
+        found = np.array(np.unravel_index(np.nanargmax(plane), plane.shape))
+        where, peak = f"{job.kind}: the peak of channel {number} is", float(plane[tuple(found)])
+        require(bool(np.all(abs(found - expected) <= 1)), f"{where} at {found}, not {expected}")
+        require(0.8 < peak < 2.0, f"{where} {peak:.3g} Jy/beam, not 1 to 1.5")
+
+
+def measure(job: Job, against: str, arguments: argparse.Namespace) -> Row:
+    """One row: our job, and theirs if there is one."""
+    peaks = {"ours": 0.0, "theirs": 0.0}
+
+    def contestant(name: str, program: Callable[[Job, argparse.Namespace], Finished]) -> Callable[[], Timing]:
+        def once() -> Timing:
+            finished = program(job, arguments)
+            peaks[name] = max(peaks[name], finished.peak_gb)
+            return finished.timing
+
+        return once
+
+    row: Row = {"job": job.kind, "against": against, "ranks": job.ranks}
+    mine, programs = contestant("ours", ours), {"tclean": (tclean, tclean_image), "wsclean": (wsclean, wsclean_image)}
+    if against not in programs:
+        if arguments.scale != "toy":
+            mine()  # compiles, fills the page cache
+        timing = mine()
+        require_image(job)
+        return row | {"ours cpu": timing.cpu_s, "ours wall": timing.wall_s, "ours GB": peaks["ours"]}
+    program, image = programs[against]
+    row |= {"target": TARGETS[job.kind, against]}
+    row |= alternate(mine, contestant("theirs", program), repeats_of(arguments), warm_up=arguments.scale != "toy").columns()
+    row |= {"ours GB": peaks["ours"], "theirs GB": peaks["theirs"], "difference": difference_of(job, image(job, arguments))}
+    limit = DIRTY_LIMIT if job.kind == "dirty" else CLEAN_LIMIT
+    require(row["difference"] < limit, f"{job.kind}: images differ from {against}'s by {row['difference']:.3g} of their rms")
+    return row
+
+
+def main() -> None:
+    p = parser(__doc__)
+    add_launcher(p)
+    add_casa(p)
+    p.add_argument("--casa-processes", type=int, default=1, help="of one CLEAN job of tclean")
+    p.add_argument("--ranks", type=int, default=2, help="of our CLEAN job; the dirty job has 1")
+    arguments = p.parse_args()
+    observation, size, niter = SIZES[arguments.scale]
+    _, table = simulate(arguments.launcher, arguments.output / "data", observation, ms=True)
+    common = (table, (arguments.output / "cube-jobs").resolve(), observation, size)
+    dirty, clean = Job("dirty", *common, 0, 1), Job("CLEAN", *common, niter, arguments.ranks)
+    plan = [(job, "tclean") for job in (dirty, clean) if arguments.casa_python]
+    plan += [(dirty, "wsclean")] if shutil.which("wsclean") else []
+    rows = [measure(job, against, arguments) for job, against in plan or [(dirty, "nobody"), (clean, "nobody")]]
+    print("seconds; x is theirs / ours, pair by pair; GB is the largest process's")
+    finish("cube_job", arguments, rows, draw_ratios(lambda row: f"{row['job']}, {row['against']}", "wall"))
+
+
+if __name__ == "__main__":
+    main()
