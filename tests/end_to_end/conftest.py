@@ -13,6 +13,27 @@ from support import jobs
 
 NGC5921 = "ngc5921_src_contsub.ms"
 
+_ROWS = pytest.StashKey[list[tuple[str, int, dict[str, str]]]]()
+
+
+@pytest.fixture(scope="session")
+def record_hashes(request: pytest.FixtureRequest) -> Callable[[str, int, dict[str, str]], None]:
+    """``record_hashes(what, ranks, hashes)``: a row of the rank matrix, printed when all tests are done."""
+    rows = request.config.stash.setdefault(_ROWS, [])
+    return lambda what, ranks, hashes: rows.append((what, ranks, hashes))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash.get(_ROWS, [])
+    if not rows:
+        return
+    terminalreporter.section("rank matrix: hashes of the pixels")
+    width = max(len(what) for what, _, _ in rows)
+    terminalreporter.write_line(f"{'job':{width}}  ranks  image     residual  model     psf       sumwt")
+    for what, ranks, hashes in rows:
+        shown = "  ".join(hashes.get(name, "-")[:8] for name in ("image", "residual", "model", "psf", "sumwt"))
+        terminalreporter.write_line(f"{what:{width}}  {ranks:5d}  {shown}")
+
 
 @pytest.fixture(scope="session")
 def galaxy(dataset: Callable[[str], Path]) -> Path:
