@@ -241,6 +241,8 @@ def test_verify_looks_at_the_state_and_the_stores_and_leaves_with_65_if_one_is_d
     replaced("radps_mpi.io.store_verification", "stores_of_run", ["a.vis.h5"])
     store = replaced("radps_mpi.io.store_verification", "verify_store", [Finding(True, "chunk 2")] if damage else [])
     name = str(tmp_path / "a")
+    (tmp_path / "a.radps").mkdir()
+    (tmp_path / "a.radps" / "manifest").touch()  # a state is there; what is found in it is replaced
     assert main(["verify", name]) == status
     assert [args[1] for _, args, _ in state] == [Path(name + ".radps")]
     assert [args[1] for _, args, _ in store] == ["a.vis.h5"]
