@@ -29,6 +29,7 @@ from radps_mpi.journey.session import (
     clear_away,
     config_of_run,
     enter_directory,
+    give_back_earlier,
     open_state,
     start_directory,
     with_absolute_paths,
@@ -83,6 +84,7 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
         return result
     except Exception as error:
         report.event("failed", error=f"{type(error).__name__}: {error}")
+        give_back_earlier(comm, directory, report)
         raise
     finally:
         directory.close()

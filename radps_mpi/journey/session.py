@@ -11,11 +11,11 @@ from radps_mpi import __version__
 from radps_mpi.config import RunConfig, differences
 from radps_mpi.errors import DataError, StorageError, UsageError
 from radps_mpi.imaging.gridding import Gridder
-from radps_mpi.io import commit
+from radps_mpi.io import commit, earlier_run
 from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.durable import free_bytes
 from radps_mpi.io.fits_writer import footprint_bytes
-from radps_mpi.io.run_directory import CONVERGENCE_NAME, RunDirectory
+from radps_mpi.io.run_directory import CONFIG_NAME, CONVERGENCE_NAME, RunDirectory
 from radps_mpi.io.run_status import STATUS_NAME, read_status, run_directory_of
 from radps_mpi.io.state_file import bytes_needed
 from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
@@ -45,8 +45,9 @@ def start_directory(comm: Comm, config: RunConfig, *, break_lock: bool = False) 
     on_root(comm, "making the output folder", lambda: _make_parent(imagename))
     directory = RunDirectory.open(comm, imagename, break_lock=break_lock)
     try:
+        on_root(comm, "looking for earlier results", lambda: _restore_earlier(directory.root))
         on_root(comm, "looking for earlier results", lambda: _refuse_to_overwrite(config, directory.root))
-        on_root(comm, "clearing the run directory", lambda: _forget_earlier_run(directory))
+        on_root(comm, "clearing the run directory", lambda: earlier_run.set_aside(directory.root, _OF_ONE_RUN))
         on_root(comm, "keeping the configuration", lambda: directory.write_config(config.to_toml()))
     except BaseException:
         directory.close()
@@ -88,11 +89,28 @@ def _refuse_to_overwrite(config: RunConfig, root: Path) -> None:
             raise UsageError(f"{path} exists: choose another imagename, or replace it with --overwrite")
 
 
-def _forget_earlier_run(directory: RunDirectory) -> None:
-    """A new run must not find an old one's visibilities or state, nor be taken for it."""
-    for name in (STORE_NAME, STORE_NAME + ".partial", commit.MANIFEST_NAME, commit.MANIFEST_NAME + ".previous",
-                 commit.STATE_NAME, STATUS_NAME, CONVERGENCE_NAME):
-        directory.path(name).unlink(missing_ok=True)
+_OF_ONE_RUN = (
+    CONFIG_NAME, STORE_NAME, STORE_NAME + ".partial", commit.MANIFEST_NAME, commit.MANIFEST_NAME + ".previous",
+    commit.STATE_NAME, commit.STATE_NAME + ".partial", STATUS_NAME, CONVERGENCE_NAME,
+)
+"""A new run must not find an old one's visibilities or state, nor be taken for it. Logs and provenance are the name's."""
+
+
+def _restore_earlier(root: Path) -> bool:
+    return earlier_run.bring_back(root, _OF_ONE_RUN)
+
+
+def give_back_earlier(comm: Comm, directory: RunDirectory, report: Reporter) -> None:
+    """After a failure: bring back the run that the failed one was to replace. Not collective, since ranks may be lost; what
+    can't be done now is done when the directory is entered next."""
+    if comm.rank == 0:
+        try:
+            restored = _restore_earlier(directory.root)
+        except StorageError as error:
+            report.note(f"warning: {error}")
+            return
+        if restored:
+            report.note(f"the earlier run in {directory.root} is as it was")
 
 
 def open_state(
@@ -123,7 +141,9 @@ def open_state(
         "plan": None, "finished": False,
     }
     masks = False  # masks follow from the configuration until they evolve
-    return Checkpoint.create(comm, directory.root, header, description.shape, masks=masks), False
+    state = Checkpoint.create(comm, directory.root, header, description.shape, masks=masks)
+    on_root(comm, "letting the earlier run go", lambda: earlier_run.let_go(directory.root))
+    return state, False
 
 
 def _identity(description: Description, store: VisibilityStore, gridder: Gridder) -> dict[str, Any]:
@@ -208,6 +228,7 @@ def enter_directory(comm: Comm, imagename: str, *, break_lock: bool = False) -> 
         raise DataError(f"{imagename}: no run to resume: there is no {root}")
     directory = RunDirectory.open(comm, imagename, break_lock=break_lock)
     try:
+        on_root(comm, "looking for an earlier run", lambda: _restore_earlier(root))
         on_root(comm, "looking for a state", lambda: _refuse_finished(root, imagename))
     except BaseException:
         directory.close()

@@ -185,6 +185,32 @@ def test_a_new_run_that_cannot_work_does_not_cost_an_unfinished_one(copied: Path
     assert {name: Path(f"{copied}.radps", name).read_bytes() for name in kept} == kept
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "reserve:1:0:enospc", "state-before-rename:1:0:raise", "state-before-rename:1:0:kill", "ingest-before-sync:1:0:raise",
+        "ingest-before-rename:1:0:kill", "ingest-after-rename:1:0:kill",
+    ],
+)  # fmt: skip
+def test_a_new_run_that_fails_before_it_has_a_state_gives_the_unfinished_one_back(
+    copied: Path, two_cycles: Path, galaxy: Path, galaxy_store: Path, fault: str
+) -> None:
+    root = Path(f"{copied}.radps")
+    kept = {name: (root / name).read_bytes() for name in ("manifest", "state.h5", "config.toml")}
+    source = galaxy if fault.startswith("ingest") else galaxy_store
+    failed = jobs.run_radps(
+        ["image", source, "--imagename", copied, *DIRTY[:4], "--niter", "0", "--overwrite"], 2, {"RADPS_FAULT": fault}
+    )
+    assert failed.returncode in (1, 74, 137), failed.stderr
+    if "kill" in fault:  # nobody was left to give it back: the next run does
+        assert (root / "replaced" / "manifest").exists()
+    else:
+        assert {name: (root / name).read_bytes() for name in kept} == kept
+    jobs.succeed(["resume", copied, "--nmajor", "2"], ranks=3)
+    assert jobs.product_hashes(copied) == jobs.product_hashes(two_cycles)
+    assert not (root / "replaced").exists()
+
+
 def test_a_run_is_resumed_from_another_directory(galaxy_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(galaxy_store.parent)
