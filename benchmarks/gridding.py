@@ -18,7 +18,7 @@ import numpy as np
 from common import Contestant, Row, Timing, alternate, draw_ratios, finish, parser, repeats_of, require, timed
 from numpy.typing import NDArray
 
-from radps_mpi.constants import ARCSEC_RAD
+from radps_mpi.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.data.visibilities import VisibilityPass
 from radps_mpi.decomposition import block_width
@@ -70,6 +70,7 @@ class Data:
         uvw_m = _spiral_array_uvw_m(case.nrow, rng)
         self.uvw_m = np.ascontiguousarray(uvw_m[sorting_order(uvw_m)])
         self.freq_hz = FREQ_HZ * (1.0 + case.step * np.arange(case.nchan))
+        self.reach = float(np.hypot(uvw_m[:, 0], uvw_m[:, 1]).max() * self.freq_hz.max() / SPEED_OF_LIGHT_M_S)
         self.vis = rng.standard_normal((case.nchan, case.nrow, 2), np.float32)
         self.weight = rng.uniform(0.5, 2.0, (case.nchan, case.nrow)).astype(np.float32)
         self.model = np.zeros((case.nchan, case.size, case.size), np.float32)
@@ -97,8 +98,8 @@ class Ours:
 
     def __init__(self, data: Data, epsilon: float) -> None:
         case = data.case
-        self.data, self.nlane = data, min(case.nchan, block_width(case.size, case.size))
-        self.gridder = Gridder(data.geometry, nlane=self.nlane, epsilon=epsilon, rows=case.nrow)
+        self.data, self.nlane = data, block_width(case.size, case.size, case.nchan)
+        self.gridder = Gridder(data.geometry, nlane=self.nlane, epsilon=epsilon, rows=case.nrow, reach=data.reach)
         self.blocks = [slice(first, first + self.nlane) for first in range(0, case.nchan, self.nlane)]
         ones = np.ones(case.nrow)
         self.passes = [

@@ -54,12 +54,11 @@ class Leaf:
     pieces: tuple[tuple[int, int, int, int, int], ...]
 
 
-def block_width(nx: int, ny: int) -> int:
-    """Channels per block for an image of nx by ny pixels: 16, halved until a block's pixels are bounded."""
-    width = LANES
-    while width > 1 and width * nx * ny > _BLOCK_PIXELS:
-        width //= 2
-    return width
+def block_width(nx: int, ny: int, nchan: int) -> int:
+    """Channels per block for a cube of nchan images of nx by ny pixels: 16, or 8 where more pixels would be too many, or 1
+    for larger images and for cubes of fewer channels than would keep half of the lanes busy."""
+    fitting = [width for width in (LANES, LANES // 2) if width * nx * ny <= _BLOCK_PIXELS]
+    return fitting[0] if fitting and nchan >= LANES // 2 else 1
 
 
 def channel_blocks(nchan: int, width: int) -> list[ChannelBlock]:

@@ -220,6 +220,18 @@ def wrap(cells: float, size: int) -> float:
 
 
 @nb.jit(**JIT)
+def farthest_m(uvw_m: NDArray[np.float64], row_scale: NDArray[np.float64], axis: int) -> float:
+    """Largest |u| (``axis`` 0) or |v| (1) of the rows in metres, times their ``row_scale``; what is not finite
+    counts for nothing, as in gridding."""
+    farthest = 0.0
+    for row in range(uvw_m.shape[0]):
+        distance = abs(uvw_m[row, axis] * row_scale[row])
+        if farthest < distance < np.inf:
+            farthest = distance
+    return farthest
+
+
+@nb.jit(**JIT)
 def grid_sizes(grid: NDArray[Any], support: int) -> tuple[int, int]:
     """(rows of v, columns of u) of the full uv plane behind a guarded half-plane grid."""
     guard = guard_cells(support)

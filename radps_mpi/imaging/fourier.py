@@ -16,8 +16,11 @@ import pyfftw
 from numpy.typing import NDArray
 from radps_kernels import half_plane
 
-_STRIP_TRANSFORMS = 32
-_ROW_BUFFER_BYTES = 64 * 1024
+_STRIP_BYTES = 640 * 1024
+_PAIR_BYTES = 512 * 1024
+"""Both buffers of a strip of columns, of a group of row pairs: larger ones move longer pieces of memory at a time, but have
+to stay in the second-level cache."""
+
 _ALIGNMENT = 64
 
 
@@ -55,46 +58,49 @@ def _rows_of(count: int, length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 class _Workspace:
-    """Buffers and plans of one thread: strips of columns along v, groups of rows along u."""
+    """Buffers and plans of one thread: strips of columns along v, groups of pairs of rows along u."""
 
     def __init__(self, size: tuple[int, int], strip: int, group: int, dtype: np.dtype[Any]) -> None:
-        self._size, self._dtype = size, dtype
-        pairs = np.result_type(dtype, np.complex64)
+        self._dtype = dtype
+        complex_dtype = np.result_type(dtype, np.complex64)
+        self._lengths = {"v": size[0], "u": size[1]}
+        counts = {"v": strip, "u": group}
         self._buffers = {
-            "v in": _rows_of(strip, size[0], pairs),
-            "v out": _rows_of(strip, size[0], pairs),
-            "half": _rows_of(group, size[1] // 2 + 1, pairs),
-            "real": _rows_of(group, size[1], dtype),
+            (axis, end): _rows_of(counts[axis], length, complex_dtype)
+            for axis, length in self._lengths.items()
+            for end in ("in", "out")
         }
-        self._lengths = {"v in": size[0], "v out": size[0], "half": size[1] // 2 + 1, "real": size[1]}
-        self._plans: dict[tuple[str, str, str], Any] = {}
+        self._plans: dict[tuple[str, str], Any] = {}
 
-    def transform(self, source: str, target: str, direction: str) -> None:
-        """Transform all rows of one buffer into another, not normalised; planned at its first use."""
-        key = source, target, direction
+    def transform(self, axis: str, direction: str) -> None:
+        """Transform all lines of an axis' "in" buffer to its "out", not normalised; planned at its first use."""
+        key = axis, direction
         if key not in self._plans:
-            arrays = (self._buffers[name][:, : self._lengths[name]] for name in (source, target))
+            arrays = (self._buffers[axis, end][:, : self._lengths[axis]] for end in ("in", "out"))
             flags = ("FFTW_ESTIMATE", "FFTW_DESTROY_INPUT")
             self._plans[key] = pyfftw.FFTW(*arrays, axes=(1,), direction=direction, flags=flags, threads=1)
         self._plans[key].execute()
 
-    def floats(self, name: str) -> NDArray[Any]:
-        """A buffer as real numbers: (transform, length or more) or, of complex ones, (transform, length or more, 2)."""
-        buffer = self._buffers[name]
-        return buffer if name == "real" else buffer.view(self._dtype).reshape(*buffer.shape, 2)
+    def floats(self, axis: str, end: str) -> NDArray[Any]:
+        """A buffer as real numbers: (transform, length or more, 2)."""
+        buffer = self._buffers[axis, end]
+        return buffer.view(self._dtype).reshape(*buffer.shape, 2)
 
 
 class HalfPlaneTransform:
     """Transforms of ``nlane`` guarded half uv planes (``lanes`` layout) to images and back.
 
-    ``size`` (v, u) cells of the full uv plane, both even; ``correction`` (y, x) factors of image rows and columns.
+    ``size`` (v, u) cells of the full uv plane, ``plane`` (v, u) cells of the part of it, about the origin, that grids
+    hold: cells beyond are zero, or nobody asks for them. All are even, and ``plane[0]`` is no less than the image rows,
+    which take the same memory. ``correction`` (y, x) factors of image rows and columns.
     To images: sum over the plane of G exp(+2 pi i (iu x / Nu - iv y / Nv)), real part; back: its adjoint, completed
-    in the guard cells. x and y count from the image's centre pixel. ``width`` lanes per vector.
+    in the guard cells. x and y count from the image's centre pixel. ``width`` elements per vector.
     """
 
     def __init__(
         self,
         size: tuple[int, int],
+        plane: tuple[int, int],
         nlane: int,
         guard: int,
         correction: tuple[NDArray[np.float64], NDArray[np.float64]],
@@ -107,11 +113,10 @@ class HalfPlaneTransform:
         self._correction_y, self._correction_x = (factor.astype(dtype) for factor in correction)
         self._dtype = dtype
         self._width = (0,) * width
-        self._all_rows, self._all_columns = np.ones(size[0], dtype), np.ones(size[1] // 2 + 1, dtype)
-        self._halves = self._all_columns / 2
-        self._halves[[0, -1]] = 1
-        self._columns = max(1, _STRIP_TRANSFORMS // nlane)
-        self._rows = max(1, _ROW_BUFFER_BYTES // (nlane * size[1] * dtype.itemsize))
+        self._plane, self._plane_rows = plane, np.ones(plane[0], dtype)
+        bytes_per_cell = 2 * 2 * dtype.itemsize * nlane
+        self._columns = max(1, _STRIP_BYTES // (bytes_per_cell * size[0]))
+        self._pairs = max(1, _PAIR_BYTES // (bytes_per_cell * size[1]))
         self._workspaces: list[_Workspace] = []
 
     @property
@@ -119,54 +124,61 @@ class HalfPlaneTransform:
         """(nlane, ny, nx)."""
         return self.nlane, len(self._correction_y), len(self._correction_x)
 
+    @property
+    def grid_shape(self) -> tuple[int, int, int, int]:
+        """(rows of v, columns of u >= 0, 2, nlane), guard cells around rows and columns included."""
+        return self._plane[0] + 2 * self.guard, self._plane[1] // 2 + 1 + 2 * self.guard, 2, self.nlane
+
     def to_images(self, grid: NDArray[Any], images: NDArray[Any]) -> None:
         """Overwrite ``images`` (nlane, ny, nx) with those of a gridded plane, which is overwritten too."""
         half_plane.fold_guards(grid, self.guard)
         self._for_each(self._strips(), lambda work, strip: self._columns_to_rows(work, grid, strip))
-        self._for_each(self._row_groups(), lambda work, group: self._rows_to_images(work, grid, images, group))
+        self._for_each(self._row_pairs(), lambda work, pairs: self._rows_to_images(work, grid, images, pairs))
 
     def from_images(self, images: NDArray[Any], grid: NDArray[Any]) -> None:
         """Overwrite ``grid`` with the uv plane of the images (nlane, ny, nx), guard cells included."""
-        self._for_each(self._row_groups(), lambda work, group: self._images_to_rows(work, images, grid, group))
+        self._for_each(self._row_pairs(), lambda work, pairs: self._images_to_rows(work, images, grid, pairs))
         self._for_each(self._strips(), lambda work, strip: self._rows_to_columns(work, grid, strip))
         half_plane.mirror_guards(grid, self.guard)
 
     def _columns_to_rows(self, work: _Workspace, grid: NDArray[Any], strip: tuple[int, int]) -> None:
-        size = self.size[0]
-        half_plane.load_columns(self._width, grid, self.guard, strip, self._all_rows, size, work.floats("v in"))
-        work.transform("v in", "v out", "FFTW_FORWARD")
-        half_plane.store_columns(self._width, work.floats("v out"), size, self._correction_y, grid, self.guard, strip)
+        size, ends = self.size[0], (work.floats("v", "in"), work.floats("v", "out"))
+        half_plane.load_columns(self._width, grid, self.guard, strip, self._plane_rows, size, ends[0])
+        work.transform("v", "FFTW_FORWARD")
+        half_plane.store_columns(self._width, ends[1], size, self._correction_y, grid, self.guard, strip)
 
     def _rows_to_columns(self, work: _Workspace, grid: NDArray[Any], strip: tuple[int, int]) -> None:
-        size = self.size[0]
-        half_plane.load_columns(self._width, grid, self.guard, strip, self._correction_y, size, work.floats("v in"))
-        work.transform("v in", "v out", "FFTW_BACKWARD")
-        half_plane.store_columns(self._width, work.floats("v out"), size, self._all_rows, grid, self.guard, strip)
+        size, ends = self.size[0], (work.floats("v", "in"), work.floats("v", "out"))
+        half_plane.load_columns(self._width, grid, self.guard, strip, self._correction_y, size, ends[0])
+        work.transform("v", "FFTW_BACKWARD")
+        half_plane.store_columns(self._width, ends[1], size, self._plane_rows, grid, self.guard, strip)
 
     def _rows_to_images(
-        self, work: _Workspace, grid: NDArray[Any], images: NDArray[Any], rows: tuple[int, int]
+        self, work: _Workspace, grid: NDArray[Any], images: NDArray[Any], pairs: tuple[int, int]
     ) -> None:
-        half_plane.load_half_rows(self._width, grid, self.guard, rows, self._halves, work.floats("half"))
-        work.transform("half", "real", "FFTW_BACKWARD")
-        half_plane.crop_rows(work.floats("real"), self.size[1], self._correction_x, rows, images)
+        size, ny = self.size[1], images.shape[1]
+        half_plane.load_row_pairs(self._width, grid, self.guard, pairs, ny, size, work.floats("u", "in"))
+        work.transform("u", "FFTW_BACKWARD")
+        half_plane.crop_row_pairs(work.floats("u", "out"), size, self._correction_x, pairs, images)
 
     def _images_to_rows(
-        self, work: _Workspace, images: NDArray[Any], grid: NDArray[Any], rows: tuple[int, int]
+        self, work: _Workspace, images: NDArray[Any], grid: NDArray[Any], pairs: tuple[int, int]
     ) -> None:
-        half_plane.pad_rows(images, self._correction_x, rows, self.size[1], work.floats("real"))
-        work.transform("real", "half", "FFTW_FORWARD")
-        half_plane.store_half_rows(self._width, work.floats("half"), self._all_columns, grid, self.guard, rows)
+        size, ny = self.size[1], images.shape[1]
+        half_plane.pad_row_pairs(images, self._correction_x, pairs, size, work.floats("u", "in"))
+        work.transform("u", "FFTW_FORWARD")
+        half_plane.store_row_pairs(self._width, work.floats("u", "out"), size, grid, self.guard, pairs, ny)
 
     def _strips(self) -> list[tuple[int, int]]:
-        return _ranges(self.guard, self.guard + self.size[1] // 2 + 1, self._columns)
+        return _ranges(self.guard, self.guard + self._plane[1] // 2 + 1, self._columns)
 
-    def _row_groups(self) -> list[tuple[int, int]]:
-        return _ranges(0, len(self._correction_y), self._rows)
+    def _row_pairs(self) -> list[tuple[int, int]]:
+        return _ranges(0, (len(self._correction_y) + 1) // 2, self._pairs)
 
     def _for_each(self, tasks: list[tuple[int, int]], action: Callable[[_Workspace, tuple[int, int]], None]) -> None:
         while len(self._workspaces) < self.threads:
             self._workspaces.append(
-                _Workspace(self.size, self._columns * self.nlane, self._rows * self.nlane, self._dtype)
+                _Workspace(self.size, self._columns * self.nlane, self._pairs * self.nlane, self._dtype)
             )
 
         def share(thread: int) -> None:

@@ -41,6 +41,7 @@ class BlockImager:
             description.geometry, nlane=description.nlane, epsilon=config.image.epsilon,
             precision=config.image.precision, threads=config.parallel.threads,
             kind="plane" if description.continuum else "lanes", rows=max(1, description.nrow),
+            reach=description.reach,
         )
         self._cache = _Cache(cache_bytes)
         self.beyond = 0

@@ -36,6 +36,10 @@ W_WARNED_RAD = 0.1
 """Phase errors of a plane image at the edge of the field, from the neglected w-term."""
 
 
+_REACH_MARGIN = 1.001
+"""Factors between frames, which scale baselines row by row, differ from 1 by 1e-4 at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImagedObservation:
     """One observation of the store as this image sees it."""
@@ -75,6 +79,17 @@ class Description:
     def nrow(self) -> int:
         """Rows of all observations."""
         return sum(o.meta.nrow for o in self.observations)
+
+    @property
+    def reach(self) -> float:
+        """Longest baseline in wavelengths at the highest frequency of any block. A phase centre other than the field's turns
+        w into u and v."""
+        baseline_m = max(
+            o.meta.max_uv_m if o.turn.is_identity else math.hypot(o.meta.max_uv_m, o.meta.max_w_m) for o in self.observations
+        )
+        lanes = 1 if self.continuum else self.nlane
+        top_hz = float(self.axis.freq_hz.max()) + lanes * float(np.max(np.abs(self.axis.width_hz)))
+        return _REACH_MARGIN * baseline_m * top_hz / SPEED_OF_LIGHT_M_S
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -126,7 +141,7 @@ def describe(config: RunConfig, store: Observations) -> Description:
     ]
     _check_pointings(observations, geometry, dish, axis)
     _check_field_of_view(config, observations, geometry, dish, axis)
-    width = 1 if continuum else decomposition.block_width(geometry.nx, geometry.ny)
+    width = 1 if continuum else decomposition.block_width(geometry.nx, geometry.ny, axis.nchan)
     return Description(
         config, geometry, axis, observations,
         tuple(decomposition.channel_blocks(axis.nchan, width)), tuple(_leaves(config, metas)), width,

@@ -145,6 +145,35 @@ def test_baselines_beyond_the_grid_are_as_right_as_the_others() -> None:
     assert l2 < 1e-4
 
 
+@pytest.mark.parametrize(("kind", "nlane"), [("lanes", 16), ("lanes", 8), ("lanes", 1), ("plane", 1)])
+@pytest.mark.parametrize("size", [(64, 50), (200, 151)])
+@pytest.mark.parametrize("fraction", [0.1, 0.4, 0.9])
+def test_leaving_out_cells_that_no_baseline_reaches_changes_no_bit(
+    kind: str, nlane: int, size: tuple[int, int], fraction: float
+) -> None:
+    where = geometry(*size)
+    uvw_m, p = observation(nlane, WIDE)
+    wavelengths = np.hypot(uvw_m[:, 0], uvw_m[:, 1]).max() * p.freq_hz.max() * p.row_scale.max() / SPEED_OF_LIGHT_M_S
+    shrink = fraction * 0.5 / where.cell_x_rad / wavelengths
+    whole, part = (Gridder(where, nlane=nlane, kind=kind, reach=r) for r in (None, shrink * wavelengths))
+    assert np.prod(part.grid_shape) < np.prod(whole.grid_shape)
+    assert np.array_equal(dirty_of(part, shrink * uvw_m, p), dirty_of(whole, shrink * uvw_m, p))
+    model = model_of(whole)
+    assert np.array_equal(vis_of(part, shrink * uvw_m, p, model), vis_of(whole, shrink * uvw_m, p, model))
+
+
+def test_a_baseline_beyond_the_reach_is_an_error_and_never_a_wrong_image() -> None:
+    where = geometry(200, 200)
+    uvw_m, p = observation(16, NARROW)
+    longest = np.hypot(uvw_m[:, 0], uvw_m[:, 1]).max()
+    uvw_m *= 0.2 * SPEED_OF_LIGHT_M_S / (where.cell_x_rad * p.freq_hz[0] * longest)
+    gridder = Gridder(where, nlane=16, reach=0.2 / where.cell_x_rad)
+    uvw_m[17, 1] = 0.9 / where.cell_y_rad * SPEED_OF_LIGHT_M_S / p.freq_hz[0]
+    for use in (lambda: dirty_of(gridder, uvw_m, p), lambda: vis_of(gridder, uvw_m, p, model_of(gridder))):
+        with pytest.raises(ValueError, match="cells from the origin"):
+            use()
+
+
 def test_baselines_that_are_no_numbers_are_left_out() -> None:
     gridder = Gridder(geometry(64, 50), nlane=16)
     uvw_m, p = observation(16, NARROW)
