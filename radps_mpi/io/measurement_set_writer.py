@@ -154,6 +154,7 @@ def _write_tables(path: Path, meta: ObservationMeta, simulation: Simulation) -> 
     _put(path / "DATA_DESCRIPTION", 1)
     _put(path / "OBSERVATION", 1, TELESCOPE_NAME=[meta.telescope], OBSERVER=[meta.observer], PROJECT=[meta.project],
          TIME_RANGE=np.array([[meta.first_time_s, meta.last_time_s]]))  # fmt: skip
+    _write_feeds(path, meta, count)
     _put(path / "STATE", 1, OBS_MODE=["OBSERVE_TARGET#ON_SOURCE"], SIG=np.array([True]))
     if meta.restfreq_hz > 0.0:
         _write_source(path, meta)
@@ -175,6 +176,17 @@ def _integers(*values: int) -> NDArray[np.int32]:
 
 def _code(names: dict[int, str], name: str) -> int:
     return next(code for code, known in names.items() if known == name)
+
+
+def _write_feeds(path: Path, meta: ObservationMeta, count: int) -> None:
+    """One feed with both receptors on each antenna, for all windows and times: tclean reads the receptors' type here."""
+    hands = ["X", "Y"] if meta.corr_types[0][0] in "XY" else ["R", "L"]
+    span_s = meta.last_time_s - meta.first_time_s
+    _put(path / "FEED", count, ANTENNA_ID=_integers(*range(count)), SPECTRAL_WINDOW_ID=_integers(*[-1] * count),
+         NUM_RECEPTORS=_integers(*[2] * count), BEAM_ID=_integers(*[-1] * count), BEAM_OFFSET=np.zeros((count, 2, 2)),
+         POLARIZATION_TYPE={"shape": [count, 2], "array": hands * count}, POSITION=np.zeros((count, 3)),
+         POL_RESPONSE=np.broadcast_to(np.eye(2, dtype=np.complex64), (count, 2, 2)), RECEPTOR_ANGLE=np.zeros((count, 2)),
+         TIME=np.full(count, meta.first_time_s + 0.5 * span_s), INTERVAL=np.full(count, span_s + 86400.0))  # fmt: skip
 
 
 def _write_source(path: Path, meta: ObservationMeta) -> None:
