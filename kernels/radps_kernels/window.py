@@ -124,5 +124,7 @@ def candidates(epsilon: float) -> tuple[Window, ...]:
             error = predicted_error(support, oversampling)
             if error * _ERROR_MARGIN <= epsilon:
                 found.append(Window(support, oversampling, beatty_shape(support, oversampling), error))
+                if oversampling == OVERSAMPLINGS[0]:  # more support would buy nothing
+                    return tuple(found)
                 break
     return tuple(found)

@@ -29,8 +29,8 @@ COARSEST_EPSILON = 1e-2
 TYPICAL_ROWS = 50_000
 """Visibilities per channel for which support and oversampling are balanced where nothing better is known."""
 
-_NS_PER_TAP = 0.15
-_NS_PER_FFT_POINT = 0.4
+_NS_PER_TAP = 0.075
+_NS_PER_FFT_POINT = 0.15
 """Costs per channel, measured on one AVX-512 core at 512 x 512 pixels, 16 lanes: per visibility and support * (support +
 4), and per point of the padded image and its binary logarithm, transpositions included. Only their ratio counts."""
 

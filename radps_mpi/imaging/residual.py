@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radps_mpi import precision
 from radps_mpi.data.visibilities import VisibilityPass
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.imaging.preparation import PreparedPiece
@@ -40,7 +41,8 @@ def grid_psf(gridder: Gridder, pieces: list[PreparedPiece]) -> NDArray[Any]:
 
 
 def normalise(image: NDArray[Any], sum_of_weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Divide planes (nlane, ny, nx) by their sums of weights; a plane without data becomes NaN."""
+    """Planes (nlane, ny, nx) over their sums of weights; a plane without data becomes NaN. Consumes ``image``."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(sum_of_weights > 0, 1.0 / sum_of_weights, np.nan)
-    return (image * scale[:, None, None]).astype(np.float32)
+        scale = np.where(sum_of_weights > 0, 1.0 / sum_of_weights, np.nan).astype(image.dtype)
+        np.multiply(image, scale[:, None, None], out=image)
+    return image.astype(precision.IMAGE, copy=False)

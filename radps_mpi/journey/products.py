@@ -82,23 +82,29 @@ class ProductMaker:
 
     def planes(self, chan: int, products: list[str]) -> dict[str, Plane]:
         """The planes of a channel that isn't blank, by product."""
-        image = self.d.config.image
-        pb = primary_beam(self.d.geometry, float(self.d.axis.freq_hz[chan]), self.d.dish, image.pb_model, self.d.pb_axis_lm)
+        pb, limit = self._primary_beam(chan, products), self.d.config.image.pblimit
         make: dict[str, Callable[[], Plane]] = {
-            "residual": lambda: apply_pb_mask(self._residual(chan), pb, image.pblimit),
+            "residual": lambda: apply_pb_mask(self._residual(chan), pb, limit),
             "model": lambda: self._model(chan),
             "psf": lambda: self._psf(chan),
-            "pb": lambda: apply_pb_mask(pb, pb, image.pblimit),
+            "pb": lambda: apply_pb_mask(pb, pb, limit),
             "sumwt": lambda: np.full((1, 1), 2.0 * self.state.table["sumwt"][chan], np.float32),
             "mask": lambda: self.masks.of(chan).astype(np.float32),
         }
         made = {name: make[name]() for name in products if name in make}
         if "image" in products:
             restored = self._restored(chan)
-            made["image"] = apply_pb_mask(restored, pb, image.pblimit)
+            made["image"] = apply_pb_mask(restored, pb, limit)
             if "image.pbcor" in products:
-                made["image.pbcor"] = pb_correct(restored, pb, image.pblimit)
+                made["image.pbcor"] = pb_correct(restored, pb, limit)
         return made
+
+    def _primary_beam(self, chan: int, products: list[str]) -> Plane:
+        """The channel's beam; NaN, which masks nothing, where no product needs it: it takes as long as to write a plane."""
+        if self.d.config.image.pblimit < 0.0 and not {"pb", "image.pbcor"} & set(products):
+            return np.full(self.d.geometry.shape, np.nan, np.float32)
+        freq_hz = float(self.d.axis.freq_hz[chan])
+        return primary_beam(self.d.geometry, freq_hz, self.d.dish, self.d.config.image.pb_model, self.d.pb_axis_lm)
 
     def _restored(self, chan: int) -> Plane:
         shared = self.restoring is not self.fitted
