@@ -24,7 +24,7 @@ from radps_mpi.config_values import ParameterError, SpectralPosition, Strings
 from radps_mpi.errors import UsageError
 
 CHANGEABLE_ON_RESUME = frozenset(
-    {"niter", "threshold", "nmajor", "mask", "products", "keep_state", "overwrite", "memory_per_rank", "threads"}
+    {"niter", "threshold", "nmajor", "mask", "products", "keep_state", "overwrite", "timeline", "memory_per_rank", "threads"}
 )
 """What a resumed run may change: the rest of the state was computed under the other parameters."""
 
@@ -273,6 +273,7 @@ class OutputConfig(Section):
         PRODUCTS, "which images to write")
     keep_state: bool = _p(False, "keep the state after success")
     overwrite: bool = _p(False, "replace earlier products and state of the same name")
+    timeline: bool = _p(False, "write <imagename>.timeline.json: what each rank did when, for ui.perfetto.dev")
 
     @model_validator(mode="after")
     def _agrees(self) -> OutputConfig:

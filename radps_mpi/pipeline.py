@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from radps_mpi import timeline
 from radps_mpi.config import RunConfig
 from radps_mpi.imaging.stopping import STOP_TEXT, ControlState
 from radps_mpi.io.run_directory import RunDirectory
+from radps_mpi.io.timeline_file import write_timeline
 from radps_mpi.journey.blocks import BlockImager
 from radps_mpi.journey.cycles import Cycles
 from radps_mpi.journey.describe import Description, describe
@@ -77,9 +80,16 @@ def dry_run(config: RunConfig, inputs: Sequence[str], comm: Comm) -> str:
 
 def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> Result:
     report = Reporter(comm, directory)
+    if config.output.timeline:
+        comm.Barrier()
+        timeline.begin()
     try:
         report.event(event, ranks=comm.size, inputs=list(config.selection.vis))
         result = _image(config, comm, directory, report)
+        if config.output.timeline:
+            path = Path(f"{config.output.imagename}.timeline.json")
+            write_timeline(comm, path, timeline.end())
+            report.note(f"timeline: {path}")
         report.event("finished", stop=result.stop_text, iterations=result.iterations)
         return result
     except Exception as error:
@@ -87,6 +97,7 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
         give_back_earlier(comm, directory, report)
         raise
     finally:
+        timeline.end()
         directory.close()
 
 

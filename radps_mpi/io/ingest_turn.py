@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from radps_mpi import timeline
 from radps_mpi.data.observation import ObservationMeta
 from radps_mpi.io import durable
 from radps_mpi.io.ingest_plan import ObservationPlan
@@ -92,11 +93,12 @@ class _CornerTurn:
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         for band in _bands(meta, row1 - row0, comm.size, self.memory_bytes):
-            with all_or_none(comm, f"reading {meta.source}"):
+            with all_or_none(comm, f"reading {meta.source}"), timeline.span("read rows", chunk=chunk):
                 slab = read_slab(main, self.plan, oriented, band)
             for reason, count in slab.counts.items():
                 self.counts[reason] += count
-            self._exchange_and_write(slab, band, shares, place, chunk)
+            with timeline.span("turn rows to channels, write", chunk=chunk):
+                self._exchange_and_write(slab, band, shares, place, chunk)
 
     def _note_rows(self, rows: NDArray[Any], oriented: OrientedRows) -> None:
         self.counts["swapped_rows"] += int(oriented.swapped.sum())

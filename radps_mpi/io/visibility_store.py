@@ -7,6 +7,7 @@ Cheap to import and without MPI: every rank opens the store for itself, read-onl
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -175,6 +176,7 @@ class VisibilityStore:
         self.path = path
         self.observations = observations
         self._fingerprint = fingerprint
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> VisibilityStore:
@@ -207,6 +209,9 @@ class VisibilityStore:
     def close(self) -> None:
         """Release the file."""
         self._file.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def __enter__(self) -> VisibilityStore:
         return self
@@ -238,6 +243,23 @@ class VisibilityStore:
             If a checksum doesn't match, naming file, observation, channel and chunk.
         """
         return self._read_channels("vis", obs, chan0, chan1, chunk0, chunk1)
+
+    def read_ahead(self, obs: int, chan0: int, chan1: int, chunk0: int, chunk1: int) -> None:
+        """Have the operating system fetch what the next ``read`` and ``read_weight`` will want; returns at once. Advice: where
+        it can't be taken nothing happens."""
+        meta, group = self.observations[obs], self._group(obs)
+        row0, row1 = meta.chunk_rows(chunk0, chunk1)
+        for name in ("vis", "weight") if meta.has_spectral_weight else ("vis",):
+            start, size = group[name].id.get_offset(), group[name].dtype.itemsize
+            plane = meta.npol * meta.nrow * size
+            if (row0, row1) == (0, meta.nrow):
+                pieces = [(chan0 * plane, (chan1 - chan0) * plane)]
+            else:
+                lines = range(chan0 * meta.npol, chan1 * meta.npol)
+                pieces = [((line * meta.nrow + row0) * size, (row1 - row0) * size) for line in lines]
+            for offset, length in pieces:
+                with suppress(OSError):
+                    os.posix_fadvise(self._fd, start + offset, length, os.POSIX_FADV_WILLNEED)
 
     def read_weight(self, obs: int, chan0: int, chan1: int, chunk0: int, chunk1: int) -> NDArray[np.float32]:
         """Weights, 1/Jy^2: (nchan, npol, nrow) where they are spectral, else (npol, nrow), the same for all channels.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from radps_mpi import timeline
 from radps_mpi.decomposition import ChannelBlock, Leaf
 from radps_mpi.imaging import residual, weighting
 from radps_mpi.imaging.channel_map import ChannelMap, map_channels
@@ -44,31 +46,35 @@ class BlockImager:
             reach=description.reach,
         )
         self._cache = _Cache(cache_bytes)
+        self._order: dict[int, ChannelBlock] = {}
         self.beyond = 0
 
-    def keep_only(self, blocks: set[int]) -> None:
-        """Forget the cached visibilities of blocks that this rank no longer has."""
-        self._cache.keep_only(blocks)
+    def turn_to(self, blocks: list[ChannelBlock]) -> None:
+        """These are the rank's blocks from now on, in this order: forget the cached visibilities of others."""
+        self._cache.keep_only({block.index for block in blocks})
+        self._order = {block.index: following for block, following in pairwise(blocks)}
 
     def first_pass(self, team: Comm, block: ChannelBlock) -> FirstImages | None:
         """PSF and dirty image of a block on the team's first rank, None on the others. Collective over the team."""
         psf_tree, dirty_tree, sum_tree = (TreeSum(len(self.d.leaves)) for _ in range(3))
+        self._read_ahead(team, block)
         density = self._density(team, block)
         with all_or_none(team, f"imaging channels {block.start} to {block.stop - 1}"):
             for leaf, pieces, leaf_sums in self._weighted(team, block, density):
                 self.beyond += sum(p.beyond for p in pieces)
                 sum_tree.add(leaf.index, leaf_sums)
-                psf_tree.add(leaf.index, residual.grid_psf(self.gridder, pieces))
-                dirty_tree.add(leaf.index, residual.grid_residual(self.gridder, pieces, None))
+                with timeline.span("grid", block=block.index, leaf=leaf.index):
+                    psf_tree.add(leaf.index, residual.grid_psf(self.gridder, pieces))
+                    dirty_tree.add(leaf.index, residual.grid_residual(self.gridder, pieces, None))
         sums = self._reduce(team, sum_tree, (3, self._ndest), np.dtype(np.float64))
         psf = self._reduce(team, psf_tree, self.gridder.grid_shape, self.gridder.dtype)
         dirty = self._reduce(team, dirty_tree, self.gridder.grid_shape, self.gridder.dtype)
         with all_or_none(team, f"transforming channels {block.start} to {block.stop - 1}"):
             if sums is None or psf is None or dirty is None:
                 return None
-            n = block.nchan
-            psf_image = residual.normalise(self.gridder.to_dirty(psf), sums[0])[:n]
-            return FirstImages(psf_image, residual.normalise(self.gridder.to_dirty(dirty), sums[0])[:n], sums[:, :n])
+            with timeline.span("transform", block=block.index):
+                images = [residual.normalise(self.gridder.to_dirty(grid), sums[0])[: block.nchan] for grid in (psf, dirty)]
+            return FirstImages(images[0], images[1], sums[:, : block.nchan])
 
     def residual(
         self, team: Comm, block: ChannelBlock, model: NDArray[np.float32] | None
@@ -78,12 +84,15 @@ class BlockImager:
         Collective over the team; every rank of it passes the model.
         """
         tree, sum_tree = TreeSum(len(self.d.leaves)), TreeSum(len(self.d.leaves))
+        self._read_ahead(team, block)
         density = self._density(team, block)
         with all_or_none(team, f"computing residuals of channels {block.start} to {block.stop - 1}"):
-            model_grid = None if model is None or not model.any() else self.gridder.from_model(self._padded(model))
+            with timeline.span("transform model", block=block.index):
+                model_grid = None if model is None or not model.any() else self.gridder.from_model(self._padded(model))
             for leaf, pieces, leaf_sums in self._weighted(team, block, density):
                 sum_tree.add(leaf.index, leaf_sums)
-                tree.add(leaf.index, residual.grid_residual(self.gridder, pieces, model_grid))
+                with timeline.span("predict, subtract, grid", block=block.index, leaf=leaf.index):
+                    tree.add(leaf.index, residual.grid_residual(self.gridder, pieces, model_grid))
             if model_grid is not None:
                 self.gridder.release(model_grid)
         sums = self._reduce(team, sum_tree, (3, self._ndest), np.dtype(np.float64))
@@ -91,7 +100,8 @@ class BlockImager:
         with all_or_none(team, f"transforming channels {block.start} to {block.stop - 1}"):
             if grid is None or sums is None:
                 return None
-            return residual.normalise(self.gridder.to_dirty(grid), sums[0])[: block.nchan]
+            with timeline.span("transform", block=block.index):
+                return residual.normalise(self.gridder.to_dirty(grid), sums[0])[: block.nchan]
 
     @property
     def _ndest(self) -> int:
@@ -124,7 +134,8 @@ class BlockImager:
             for leaf in self._my_leaves(team):
                 pieces = self._prepare(block, leaf)
                 self._cache.hold(block.index, leaf.index, pieces)
-                density, total = weighting.local_density(pieces, self.d.scheme, geometry, self.d.nlane)
+                with timeline.span("weight density", block=block.index, leaf=leaf.index):
+                    density, total = weighting.local_density(pieces, self.d.scheme, geometry, self.d.nlane)
                 trees[0].add(leaf.index, density)
                 trees[1].add(leaf.index, total)
         summed = self._reduce(team, trees[0], (geometry.ny, geometry.nx, ndest), np.dtype(np.float64))
@@ -143,13 +154,31 @@ class BlockImager:
             if found is None:
                 pieces = self._cache.take_held(block.index, leaf.index) or self._prepare(block, leaf)
                 w, f2 = density if density is not None else (None, None)
-                sums = weighting.apply_weights(pieces, self.d.scheme, self.d.geometry, w, f2, self._ndest)
+                with timeline.span("weight", block=block.index, leaf=leaf.index):
+                    sums = weighting.apply_weights(pieces, self.d.scheme, self.d.geometry, w, f2, self._ndest)
                 self._cache.put(block.index, leaf.index, pieces, sums)
                 found = pieces, sums
             # the tree adds into what it is given: the cached sums must not be that array
             yield leaf, found[0], found[1].copy()
 
+    def _read_ahead(self, team: Comm, block: ChannelBlock) -> None:
+        """Have the visibilities of the block after this one fetched while this one is computed."""
+        following = self._order.get(block.index)
+        if following is None:
+            return
+        for leaf in self._my_leaves(team):
+            if (following.index, leaf.index) in self._cache:
+                continue
+            for obs, chunk0, chunk1, chan0, chan1 in leaf.pieces:
+                mapping = self._map(obs, following, chan0, chan1)
+                if not mapping.is_empty:
+                    self.store.read_ahead(obs, mapping.first, mapping.stop, chunk0, chunk1)
+
     def _prepare(self, block: ChannelBlock, leaf: Leaf) -> list[PreparedPiece]:
+        with timeline.span("read", block=block.index, leaf=leaf.index):
+            return self._read_and_map(block, leaf)
+
+    def _read_and_map(self, block: ChannelBlock, leaf: Leaf) -> list[PreparedPiece]:
         prepared = []
         for obs, chunk0, chunk1, chan0, chan1 in leaf.pieces:
             mapping = self._map(obs, block, chan0, chan1)

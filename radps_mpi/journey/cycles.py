@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radps_mpi import timeline
 from radps_mpi.data.beam import NULL_BEAM, Beam
 from radps_mpi.decomposition import ChannelBlock, deal_channels
 from radps_mpi.errors import DataError
@@ -49,7 +50,7 @@ class Cycles:
         self._settle_beams()
 
     def _work(self, share: Assignment, phase: str, work: Any, changes: dict[str, Any]) -> None:
-        self.imager.keep_only({b.index for b in share.blocks})
+        self.imager.turn_to(share.blocks)
         self.report.phase(phase, share.rounds)
         work_through(
             self.comm, share, phase, work, lambda: self.state.commit(changes),
@@ -60,18 +61,22 @@ class Cycles:
         images = self.imager.first_pass(team, block)
         if images is None:
             return
-        for k in range(block.nchan):
-            chan, sumwt = block.start + k, float(images.sums[0, k])
-            if sumwt <= 0.0:
-                self.state.stage(chan, status=IMAGED, flags=FLAG_BLANK, cycle=0)
-                continue
-            beam = fit_beam(images.psf[k], self.d.geometry)
-            self.state.stage(
-                chan, psf=images.psf[k], residual=images.dirty[k], cycle=0, beam=beam or NULL_BEAM, status=IMAGED,
-                flags=0 if beam else FLAG_BEAM_FALLBACK, sumwt=sumwt, noise_sum=float(images.sums[1, k]),
-                sidelobe=sidelobe_level(images.psf[k], beam, self.d.geometry) if beam else 0.0,
-                **self._peaks(chan, images.dirty[k]),
-            )
+        with timeline.span("fit beams, write planes", block=block.index):
+            for k in range(block.nchan):
+                self._stage_first(block.start + k, images.psf[k], images.dirty[k], images.sums[:, k])
+
+    def _stage_first(
+        self, chan: int, psf: NDArray[np.float32], dirty: NDArray[np.float32], sums: NDArray[np.float64]
+    ) -> None:
+        if sums[0] <= 0.0:
+            self.state.stage(chan, status=IMAGED, flags=FLAG_BLANK, cycle=0)
+            return
+        beam = fit_beam(psf, self.d.geometry)
+        self.state.stage(
+            chan, psf=psf, residual=dirty, cycle=0, beam=beam or NULL_BEAM, status=IMAGED,
+            flags=0 if beam else FLAG_BEAM_FALLBACK, sumwt=float(sums[0]), noise_sum=float(sums[1]),
+            sidelobe=sidelobe_level(psf, beam, self.d.geometry) if beam else 0.0, **self._peaks(chan, dirty),
+        )
 
     def _peaks(self, chan: int, residual: NDArray[np.float32]) -> dict[str, Any]:
         mask = self.masks.of(chan)
@@ -165,7 +170,8 @@ class Cycles:
         mine = deal_channels(np.flatnonzero(todo), self.comm.rank, self.comm.size)
         with all_or_none(self.comm, f"minor cycles {cycle}"):
             for chan in mine.tolist():
-                self._minor_cycle(chan, plan, cycle)
+                with timeline.span("minor cycle", channel=chan):
+                    self._minor_cycle(chan, plan, cycle)
 
     def _minor_cycle(self, chan: int, plan: CyclePlan, cycle: int) -> None:
         loaded, psf = self.state.load(chan), self.state.read_psf(chan)
@@ -231,9 +237,10 @@ class Cycles:
         images = self.imager.residual(team, block, model)
         if images is None:
             return
-        for k, chan in enumerate(chans):
-            if wanted[chan]:
-                self.state.stage(chan, residual=images[k], **self._peaks(chan, images[k]))
+        with timeline.span("write planes", block=block.index):
+            for k, chan in enumerate(chans):
+                if wanted[chan]:
+                    self.state.stage(chan, residual=images[k], **self._peaks(chan, images[k]))
 
     def _models_of(self, chans: range) -> NDArray[np.float32]:
         model = np.zeros((len(chans), *self.d.geometry.shape), np.float32)

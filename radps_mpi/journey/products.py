@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from radps_mpi import timeline
 from radps_mpi.config import PRODUCTS
 from radps_mpi.data.beam import NULL_BEAM, Beam
 from radps_mpi.decomposition import deal_channels
@@ -146,8 +147,9 @@ def write_products(comm: Comm, description: Description, state: Checkpoint, mask
         }
         for chan in deal_channels(np.arange(description.axis.nchan), comm.rank, comm.size).tolist():
             if not maker.is_blank(chan):
-                for name, plane in maker.planes(chan, names).items():
-                    writers[name].write_plane(chan, plane)
+                with timeline.span("restore and write products", channel=chan):
+                    for name, plane in maker.planes(chan, names).items():
+                        writers[name].write_plane(chan, plane)
             elif "sumwt" in writers:
                 writers["sumwt"].write_plane(chan, np.zeros((1, 1), np.float32))
     return [product_path(imagename, name) for name in names]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from radps_mpi import timeline
 from radps_mpi.decomposition import ChannelBlock, assign_teams
 from radps_mpi.journey.describe import Description
 from radps_mpi.parallel import all_or_none, largest, split
@@ -70,7 +71,8 @@ def work_through(
                 if share.team is not None:
                     work(share.team, block)
         done += stride
-        commit()
+        with timeline.span("commit"):
+            commit()
         progress(min(done, share.rounds))
         pace = largest(comm, time.monotonic() - began) / stride
         stride = max(1, int(COMMIT_INTERVAL_S / max(pace, 1e-3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -147,3 +148,22 @@ def test_a_truncated_store_is_refused(store: Path) -> None:
 def test_reading_needs_neither_casacore_nor_astropy() -> None:
     program = "import sys, radps_mpi.io.visibility_store; sys.exit(any(m in sys.modules for m in ('casacore', 'astropy')))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_reading_ahead_asks_for_the_bytes_that_are_read_next(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, start, length, advice: asked.append((start, length)))
+    with h5py.File(store, "r") as file:
+        starts = {name: (file[f"{GROUP}/{name}"].id.get_offset(), file[f"{GROUP}/{name}"].dtype.itemsize)
+                  for name in ("vis", "weight")}  # fmt: skip
+    with VisibilityStore.open(store) as opened:
+        opened.read_ahead(0, 2, 5, 0, 9)
+        whole = [(start + 2 * 2 * 60 * size, 3 * 2 * 60 * size) for start, size in starts.values()]
+        assert asked == whole, "all rows of neighbouring channels are one piece"
+        asked.clear()
+        opened.read_ahead(0, 7, 8, 1, 3)
+        pieces = [(start + (line * 60 + 16) * size, 32 * size) for start, size in starts.values() for line in (14, 15)]
+        assert asked == pieces
+    monkeypatch.undo()
+    with VisibilityStore.open(store) as opened:
+        opened.read_ahead(0, 0, 8, 0, 4)
