@@ -93,6 +93,16 @@ def _tile_psf_maxima(psf: NDArray[np.float32], nty: int, ntx: int) -> NDArray[np
 
 
 @numba.jit(**JIT)
+def _padded(psf: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The part of the PSF that is subtracted (CASA's hclean clips it so), with TILE zeros around: a tile that it covers
+    in part is handled like any other, by vectors, and what it does not cover has 0 subtracted."""
+    ny, nx = 2 * (psf.shape[0] // 2), 2 * (psf.shape[1] // 2)
+    padded = np.zeros((ny + 2 * TILE, nx + 2 * TILE), np.float32)
+    padded[TILE : TILE + ny, TILE : TILE + nx] = psf[:ny, :nx]
+    return padded
+
+
+@numba.jit(**JIT)
 def _subtract_pending(
     tile: NDArray[np.float32],
     y0: int,
@@ -103,21 +113,14 @@ def _subtract_pending(
     first: int,
     last: int,
 ) -> None:
-    """Subtract components first..last-1 from one tile in place; the overlap is clipped as in CASA's hclean."""
-    cy, cx = psf.shape[0] // 2, psf.shape[1] // 2
+    """Subtract components first..last-1 from one tile in place; ``psf`` from ``_padded``."""
+    ny, nx = psf.shape
     for k in range(first, last):
-        value = flux[k]
-        py = cy + y0 - position[k, 0]
-        px = cx + x0 - position[k, 1]
-        i0, i1 = max(0, -py), min(TILE, 2 * cy - py)
-        j0, j1 = max(0, -px), min(TILE, 2 * cx - px)
-        if j0 == 0 and j1 == TILE:
-            for i in range(i0, i1):
-                _subtract_row(tile, i, psf, py + i, px, value)
-        else:
-            for i in range(i0, i1):
-                for j in range(j0, j1):
-                    tile[i, j] -= value * psf[py + i, px + j]
+        py = ny // 2 + y0 - position[k, 0]
+        px = nx // 2 + x0 - position[k, 1]
+        if 0 < px < nx - TILE:
+            for i in range(max(0, TILE - py), min(TILE, ny - TILE - py)):
+                _subtract_row(tile, i, psf, py + i, px, flux[k])
 
 
 @numba.jit(**JIT)
@@ -292,7 +295,7 @@ def hogbom(
     nty, ntx = max(1, (rows + TILE - 1) // TILE), max(1, (columns + TILE - 1) // TILE)
     layout = (oy, ox, ntx)
     tiles, selectable = _cut_into_tiles(residual, mask, oy, ox, nty, ntx)
-    maxima = _tile_psf_maxima(psf, nty, ntx)
+    maxima, psf = _tile_psf_maxima(psf, nty, ntx), _padded(psf)
     heights = np.zeros((nty, ntx), np.float32)
     bounds = heights.view(np.int32).reshape(-1)
     applied = np.zeros(nty * ntx, np.int64)

@@ -254,7 +254,10 @@ def config_of_run(comm: Comm, directory: RunDirectory, overrides: dict[str, Any]
     """The configuration kept by a run, with what may change on resume changed; collective."""
     text = on_root(comm, "reading the run's configuration", directory.read_config)
     if text is None:
-        raise DataError(f"{imagename}: no run to resume: {directory.root} holds no configuration")
+        raise DataError(
+            f"{imagename}: no run to resume: {directory.root} holds no configuration; the run was stopped before it began: "
+            "start it again"
+        )
     kept = RunConfig.from_toml(text, str(directory.root / "config.toml"))
     config = kept.replaced({"imagename": imagename}).resumed_with(overrides)
     if differences(kept, config):
