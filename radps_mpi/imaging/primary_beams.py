@@ -91,11 +91,21 @@ def primary_beam(
     if axis_lm != (0.0, 0.0):
         return _pattern(_sine_from(geometry, axis_lm), freq_hz, dish, pb_model)
     # The pattern is round: one quadrant has all of it.
-    y, x = (np.abs(np.arange(n) - n // 2) for n in geometry.shape)
     l_sine = np.arange(geometry.nx // 2 + 1) * geometry.cell_x_rad
     m_sine = np.arange(geometry.ny // 2 + 1) * geometry.cell_y_rad
     quadrant = _pattern(np.hypot(l_sine[np.newaxis, :], m_sine[:, np.newaxis]), freq_hz, dish, pb_model)
-    return quadrant[np.ix_(y, x)]
+    return _whole(quadrant, geometry.ny, geometry.nx)
+
+
+def _whole(quadrant: NDArray[np.float32], ny: int, nx: int) -> NDArray[np.float32]:
+    """(ny, nx) from the quadrant of offsets 0, 1, ... on both axes (by slices: to index takes three times as long)."""
+    cy, cx = ny // 2, nx // 2
+    whole = np.empty((ny, nx), quadrant.dtype)
+    whole[cy:, cx:] = quadrant[: ny - cy, : nx - cx]
+    whole[cy:, :cx] = quadrant[: ny - cy, cx:0:-1]
+    whole[:cy, cx:] = quadrant[cy:0:-1, : nx - cx]
+    whole[:cy, :cx] = quadrant[cy:0:-1, cx:0:-1]
+    return whole
 
 
 def _sine_from(geometry: ImageGeometry, axis_lm: tuple[float, float]) -> NDArray[np.float64]:
