@@ -7,7 +7,7 @@ the data and the image alone (block width, groups, leaves); the number of ranks 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ MAX_LEAVES = 64
 
 _ROWS_PER_GROUP = 1 << 18
 """Fewest rows worth a grid of their own: below, adding the grids costs more than gridding the rows."""
+
+WORTH_MOVING = 0.9
+"""Of the time that the present owners would take, what new ones must undercut."""
 
 _VISIBILITIES_PER_LEAF = 1 << 18
 """The same for a continuum image, whose leaves span channels too."""
@@ -163,6 +166,18 @@ def assign_teams(costs: Sequence[float], nrank: int, nleaf: int) -> list[Team]:
         for rank in range(nrank)
         if bounds[rank + 1] > bounds[rank]
     ]
+
+
+def settle_teams(costs: Sequence[float], nrank: int, nleaf: int, before: Sequence[Team] = ()) -> list[Team]:
+    """``assign_teams``, but those of ``before`` with the blocks still active, unless new ones would be done in less than
+    WORTH_MOVING of their time: a block that moves takes its visibilities out of a cache, and measured costs are noisy."""
+    fresh = assign_teams(costs, nrank, nleaf)
+    kept = [replace(team, blocks=tuple(b for b in team.blocks if costs[b] > 0)) for team in before]
+    kept = [team for team in kept if team.blocks]
+    if [b for team in kept for b in team.blocks] != [b for team in fresh for b in team.blocks]:
+        return fresh
+    old, new = (max((sum(costs[b] for b in t.blocks) / t.size for t in teams), default=0.0) for teams in (kept, fresh))
+    return fresh if new < WORTH_MOVING * old else kept
 
 
 def balanced_bounds(costs: Sequence[float], nparts: int) -> list[int]:

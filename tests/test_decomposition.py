@@ -13,6 +13,7 @@ from radps_mpi.decomposition import (
     LANES,
     MAX_LEAVES,
     Leaf,
+    Team,
     assign_teams,
     balanced_bounds,
     block_width,
@@ -20,6 +21,7 @@ from radps_mpi.decomposition import (
     continuum_leaves,
     cube_leaves,
     deal_channels,
+    settle_teams,
 )
 from radps_mpi.parallel import leaf_owner
 
@@ -45,6 +47,33 @@ def test_blocks_are_as_wide_as_their_pixels_allow_unless_most_lanes_would_be_emp
     assert width in (1, 8, 16)
     assert width == 1 or (width * nx * ny <= most and nchan >= 8)
     assert width == LANES or nchan < 8 or 2 * max(width, 4) * nx * ny > most
+
+
+@settings(deadline=None)
+@given(costs=COSTS, later=st.lists(st.floats(0.0, 1e3), max_size=60), nrank=RANKS, nleaf=st.integers(1, MAX_LEAVES))
+def test_blocks_stay_where_they_are_unless_moving_them_pays(
+    costs: list[float], later: list[float], nrank: int, nleaf: int
+) -> None:
+    later = [*later, *costs][: len(costs)]
+
+    def slowest(teams: list[Team]) -> float:
+        return max((sum(later[b] for b in team.blocks) / team.size for team in teams), default=0.0)
+
+    before, fresh = assign_teams(costs, nrank, nleaf), assign_teams(later, nrank, nleaf)
+    settled = settle_teams(later, nrank, nleaf, before)
+    assert [b for team in settled for b in team.blocks] == [b for b, cost in enumerate(later) if cost > 0]
+    assert slowest(settled) * 0.9 <= slowest(fresh) * (1 + 1e-9)
+    assert settle_teams(costs, nrank, nleaf, before) == before
+    assert settle_teams(later, nrank, nleaf) == fresh
+
+
+def test_a_block_that_got_slow_makes_its_neighbours_move() -> None:
+    before = assign_teams([1.0] * 8, 2, 1)
+    assert settle_teams([1.0, 1.1, 1.0, 1.0, 1.0, 1.0, 0.9, 1.0], 2, 1, before) == before
+    moved = settle_teams([9.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 2, 1, before)
+    assert [team.blocks for team in moved] == [(0,), (1, 2, 3, 4, 5, 6, 7)]
+    fewer = settle_teams([1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0], 2, 1, before)
+    assert [team.blocks for team in fewer] == [(0, 2), (4, 6)]
 
 
 @settings(deadline=None)

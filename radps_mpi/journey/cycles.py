@@ -6,6 +6,8 @@ from it alone, so that they don't depend on who computed what, nor on how often 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from radps_mpi import timeline
 from radps_mpi.data.beam import NULL_BEAM, Beam
-from radps_mpi.decomposition import ChannelBlock, deal_channels
+from radps_mpi.decomposition import ChannelBlock, Team, deal_channels
 from radps_mpi.errors import DataError
 from radps_mpi.imaging.beams import fallback_beams, fit_beam
 from radps_mpi.imaging.minor_cycle import hogbom, peak_in_mask, sidelobe_level
@@ -39,6 +41,9 @@ class Cycles:
         self.comm, self.d, self.imager, self.state, self.masks, self.report = (
             comm, description, imager, state, masks, report,
         )
+        self._seconds = np.zeros(len(description.blocks))
+        """What each block took when it was worked last, 0 where it wasn't; the same on all ranks."""
+        self._teams: Sequence[Team] = ()
 
     def make_first_images(self) -> None:
         """PSF, beam and dirty image of every block that doesn't have them yet, committed as they are finished."""
@@ -49,13 +54,35 @@ class Cycles:
             share.free()
         self._settle_beams()
 
-    def _work(self, share: Assignment, phase: str, work: Any, changes: dict[str, Any]) -> None:
+    def _work(
+        self, share: Assignment, phase: str, work: Callable[[Comm, ChannelBlock], None], changes: dict[str, Any]
+    ) -> None:
         self.imager.turn_to(share.blocks)
         self.report.phase(phase, share.rounds)
+        spent, mine = np.zeros(len(self.d.blocks)), np.zeros(len(self.d.blocks), bool)
+
+        def measured(team: Comm, block: ChannelBlock) -> None:
+            began = time.monotonic()
+            work(team, block)
+            if team.rank == 0:
+                spent[block.index], mine[block.index] = time.monotonic() - began, True
+
         work_through(
-            self.comm, share, phase, work, lambda: self.state.commit(changes),
+            self.comm, share, phase, measured, lambda: self.state.commit(changes),
             lambda done: self.report.progress(phase, done, share.rounds, self.state),
         )
+        spent = merge_disjoint(self.comm, spent, mine)
+        self._seconds = np.where(spent > 0.0, spent, self._seconds)
+        self._teams = share.teams
+
+    def _costs(self, wanted: NDArray[np.bool_]) -> list[float]:
+        """Expected cost of each block's residuals, 0 where none of the ``wanted`` (nchan,) channels is in it: the seconds that
+        the block took last, since it takes all lanes to compute one. The median's where it hasn't been worked yet."""
+        known = self._seconds[self._seconds > 0.0]
+        unknown = float(np.median(known)) if known.size else 1.0
+        return [
+            (self._seconds[b.index] or unknown) if wanted[b.start : b.stop].any() else 0.0 for b in self.d.blocks
+        ]
 
     def _first_block(self, team: Comm, block: ChannelBlock) -> None:
         images = self.imager.first_pass(team, block)
@@ -156,8 +183,7 @@ class Cycles:
         """One set of minor cycles and the major cycle after it, for the channels that aren't that far yet."""
         table = self.state.table
         todo = plan.active & (table["cycle"] < cycle)
-        costs = [float(todo[b.start : b.stop].sum()) for b in self.d.blocks]
-        share = assign(self.comm, self.d, costs)
+        share = assign(self.comm, self.d, self._costs(todo), self._teams)
         self._minor_cycles(plan, todo, cycle)
         self.state.hand_over(share.owner)
         self._work(
@@ -200,7 +226,7 @@ class Cycles:
         if not torn.any():
             return
         self.report.note(f"{int(torn.sum())} channels were being written when the run stopped; recomputing them")
-        share = assign(self.comm, self.d, [float(torn[b.start : b.stop].sum()) for b in self.d.blocks])
+        share = assign(self.comm, self.d, self._costs(torn))
 
         def recompute(team: Comm, block: ChannelBlock) -> None:
             if psf_torn[block.start : block.stop].any():

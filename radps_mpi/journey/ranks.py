@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi import timeline
-from radps_mpi.decomposition import ChannelBlock, assign_teams
+from radps_mpi.decomposition import ChannelBlock, Team, settle_teams
 from radps_mpi.journey.describe import Description
 from radps_mpi.parallel import all_or_none, largest, split
 from radps_mpi.parallel.types import Comm
@@ -32,6 +32,8 @@ class Assignment:
     owner: NDArray[np.int64]
     rounds: int
     """Largest number of blocks of any rank."""
+    teams: list[Team]
+    """Everybody's."""
 
     def free(self) -> None:
         """Give the team's communicator back."""
@@ -40,9 +42,10 @@ class Assignment:
             self.team = None
 
 
-def assign(comm: Comm, description: Description, costs: Sequence[float]) -> Assignment:
-    """Share the blocks with cost > 0 among the ranks. Collective; the same arithmetic on all ranks."""
-    teams = assign_teams(costs, comm.size, len(description.leaves))
+def assign(comm: Comm, description: Description, costs: Sequence[float], before: Sequence[Team] = ()) -> Assignment:
+    """Share the blocks with cost > 0 among the ranks, as ``before`` if that is nearly as good. Collective; the same
+    arithmetic on all ranks, so ``costs`` must be the same on all."""
+    teams = settle_teams(costs, comm.size, len(description.leaves), before)
     owner = np.full(description.axis.nchan, -1, np.int64)
     mine: tuple[int, ...] = ()
     colour = None
@@ -52,7 +55,7 @@ def assign(comm: Comm, description: Description, costs: Sequence[float]) -> Assi
         if team.first <= comm.rank < team.stop:
             colour, mine = number, team.blocks
     rounds = max((len(team.blocks) for team in teams), default=0)
-    return Assignment(split(comm, colour), [description.blocks[b] for b in mine], owner, rounds)
+    return Assignment(split(comm, colour), [description.blocks[b] for b in mine], owner, rounds, teams)
 
 
 def work_through(

@@ -13,7 +13,7 @@ from radps_mpi.errors import DataError, StorageError, UsageError
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.io import commit, earlier_run
 from radps_mpi.io.commit import Checkpoint
-from radps_mpi.io.durable import free_bytes
+from radps_mpi.io.durable import free_bytes, naming
 from radps_mpi.io.fits_writer import footprint_bytes
 from radps_mpi.io.run_directory import CONFIG_NAME, CONVERGENCE_NAME, RunDirectory
 from radps_mpi.io.run_status import STATUS_NAME, read_status, run_directory_of
@@ -47,7 +47,7 @@ def start_directory(comm: Comm, config: RunConfig, *, break_lock: bool = False) 
     try:
         on_root(comm, "looking for earlier results", lambda: _restore_earlier(directory.root))
         on_root(comm, "looking for earlier results", lambda: _refuse_to_overwrite(config, directory.root))
-        on_root(comm, "clearing the run directory", lambda: earlier_run.set_aside(directory.root, _OF_ONE_RUN))
+        on_root(comm, "clearing the run directory", lambda: _make_room(directory.root))
         on_root(comm, "keeping the configuration", lambda: directory.write_config(config.to_toml()))
     except BaseException:
         directory.close()
@@ -94,6 +94,17 @@ _OF_ONE_RUN = (
     commit.STATE_NAME, commit.STATE_NAME + ".partial", STATUS_NAME, CONVERGENCE_NAME,
 )
 """A new run must not find an old one's visibilities or state, nor be taken for it. Logs and provenance are the name's."""
+
+
+def _make_room(root: Path) -> None:
+    """An earlier run that has a state waits until the new one has one too; of another there is nothing to keep, and the new
+    run is the one to resume from its very beginning."""
+    if commit.exists(root):
+        earlier_run.set_aside(root, _OF_ONE_RUN)
+        return
+    for name in _OF_ONE_RUN:
+        with naming(root / name, "removing it"):
+            (root / name).unlink(missing_ok=True)
 
 
 def _restore_earlier(root: Path) -> bool:
