@@ -101,6 +101,7 @@ def _ingest_arguments(parser: Parser) -> None:
 
     parser.positional("inputs", nargs="+", metavar="INPUT", help="MeasurementSets")
     parser.own("-o", "--output", metavar="FILE", required=True, help="store to write, as obs.vis.h5")
+    parser.own("--overwrite", action="store_true", help="replace an earlier store of that name")
     fields = SelectionConfig.model_fields
     parser.parameters(section_title(SelectionConfig), {n: f for n, f in fields.items() if n != "vis"})
 
@@ -122,6 +123,8 @@ def _resume_arguments(parser: Parser) -> None:
     _imagename_argument(parser)
     _break_lock_option(parser)
     changeable = {n: f for n, f in parameters().items() if n in CHANGEABLE_ON_RESUME - {"overwrite"}}
+    these = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(changeable))
+    parser.refuse(parameters().keys() - changeable.keys(), f"can't change on resume; these can: {these}")
     parser.parameters("what may change (the run's own values are kept where nothing is given)", changeable)
 
 
@@ -186,8 +189,11 @@ def _ingest(given: dict[str, Any], comm: Comm) -> int:
     from radps_mpi.config import SelectionConfig, build_section
     from radps_mpi.io.ingest import ingest, report_lines
     from radps_mpi.io.selection import selection_per_source
+    from radps_mpi.io.visibility_store import refuse_output
+    from radps_mpi.parallel import on_root
 
-    sources, path = given.pop("inputs"), given.pop("output")
+    sources, path, overwrite = given.pop("inputs"), given.pop("output"), given.pop("overwrite", False)
+    on_root(comm, f"looking at {path}", lambda: refuse_output(path, overwrite=overwrite))
     labels = {name: f"--{name}" for name in given}
     selection = build_section(SelectionConfig, {**given, "vis": sources}, labels)
     observations = ingest(comm, sources, selection_per_source(selection, len(sources)), path)

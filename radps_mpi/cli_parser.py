@@ -10,7 +10,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class Parser:
             prog=f"radps {name}", usage=f"radps {name} {usage}".rstrip(), description=description, add_help=False,
             allow_abbrev=False, argument_default=argparse.SUPPRESS, formatter_class=_HelpFormatter)
         self._options: dict[str, Option] = {}
+        self._refused: dict[str, str] = {}
         self.own("-h", "--help", action="store_true", help="show this and stop")
 
     def positional(self, name: str, **details: Any) -> None:
@@ -60,12 +61,19 @@ class Parser:
         for name, info in fields.items():
             self._add(group, "--" + name.replace("_", "-"), dest=name, **_details(info))
 
+    def refuse(self, names: Iterable[str], why: str) -> None:
+        """Parameters that exist but not here: whoever gives one is told ``why``."""
+        self._refused |= {"--" + name.replace("_", "-"): why for name in names}
+
     def format_help(self) -> str:
         """The whole help."""
         return self._parser.format_help()
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
         """Name -> value of what is given."""
+        for name in (token.partition("=")[0].replace("_", "-") for token in arguments):
+            if name in self._refused:
+                raise UsageError(f"{name} {self._refused[name]}")
         return vars(self._parser.parse_args(attach_values(arguments, self._options)))
 
 

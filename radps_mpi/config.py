@@ -64,7 +64,8 @@ class SelectionConfig(Section):
     intent: Selection = _p("", "scan intents, as '*TARGET*'")
     scan: Selection = _p("", "scan numbers, as '1~4,7'")
     antenna: Selection = _p("", "antennas and baselines, as 'ea01&ea02' or '!DV01'")
-    timerange: Selection = _p("", "UTC, as '1995/04/13/09:00:00~1995/04/13/10:00:00'")
+    timerange: Selection = _p(
+        "", "in the set's time scale (UTC; TAI in old VLA sets), as '1995/04/13/09:00:00~1995/04/13/10:00:00'")
     uvrange: Selection = _p("", "baseline lengths, as '>100m' or '0~5klambda'")
     observation: Selection = _p("", "observation ids, as '0,2'")
     datacolumn: Literal["auto", "corrected", "data", "model"] = _p(

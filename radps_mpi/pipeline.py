@@ -33,6 +33,7 @@ from radps_mpi.journey.session import (
     config_of_run,
     enter_directory,
     give_back_earlier,
+    keep_config,
     open_state,
     start_directory,
     with_absolute_paths,
@@ -109,6 +110,7 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     masks = MaskSource(comm, description)
     imager = BlockImager(description, store, cache_bytes(_memory(config, comm)))
     state, found = open_state(comm, directory, description, store, imager.gridder, report)
+    keep_config(comm, directory, config)
     cycles = Cycles(comm, description, imager, state, masks, report)
     if found:
         cycles.repair()
@@ -124,7 +126,7 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
         report.note(f"warning: products of an earlier run remain beside them: {' '.join(old)}")
     store.close()
     clear_away(comm, directory, state, config)
-    report.phase(FINISHED_PHASE, len(paths))
+    report.phase(FINISHED_PHASE, len(paths), done=len(paths))
     return result
 
 

@@ -80,7 +80,7 @@ def test_options_that_cannot_be_meant_are_refused(arguments: list[str], message:
     (["status"], "IMAGENAME"),
     (["status", "a", "b"], "b"),
     (["ingest", "a.ms"], "-o/--output"),
-    (["resume", "runs/a", "--cell", "1arcsec"], "unknown option '--cell'"),
+    (["resume", "runs/a", "--cell", "1arcsec"], "--cell can't change on resume; these can: --keep-state"),
 ])
 def test_command_lines_that_cannot_be_meant_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:

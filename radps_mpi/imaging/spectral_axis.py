@@ -111,7 +111,8 @@ def _channel_axis(request: AxisRequest, natives: Sequence[NativeChannels]) -> Sp
         start = request.start_channel
         lowest = len(freq) - start - count * step if natives[0].descending else start
     if count < 1:
-        raise UsageError(f"start and nchan leave no channel: the first input has {len(freq)} channels")
+        named = "start and nchan" if step == 1 else f"start, nchan and a width of {step} channels"
+        raise UsageError(f"{named} leave no channel: the first input has {len(freq)} channels")
     centres = _native_at(freq, width, lowest + step * np.arange(count, dtype=np.float64) + 0.5 * (step - 1))
     widths = step * np.interp(centres, freq, width)
     if every < 0:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from radps_mpi.data.axis import FRAMES
 from radps_mpi.data.observation import REPORT_FIELDS, IngestReport, ObservationMeta
-from radps_mpi.errors import DataError
+from radps_mpi.errors import DataError, UsageError
 from radps_mpi.io import hdf5
 from radps_mpi.io.durable import as_bytes, checksum
 
@@ -148,6 +148,14 @@ def metadata_digest(file: h5py.File) -> str:
             if entry.endswith("_checksum") or entry in ("freq_hz", "width_hz", "time_s", "frame_factor", "samples"):
                 digest.update(as_bytes(np.ascontiguousarray(node[...])))
     return digest.hexdigest()
+
+
+def refuse_output(path: str, *, overwrite: bool) -> None:
+    """UsageError if a store can't or mustn't be written at ``path``."""
+    if not path.endswith(SUFFIX):
+        raise UsageError(f"-o/--output: {path!r} must end in {SUFFIX}, by which a store is known")
+    if os.path.lexists(path) and not overwrite:
+        raise UsageError(f"{path} exists: choose another name, or replace it with --overwrite")
 
 
 @dataclass(frozen=True, slots=True)

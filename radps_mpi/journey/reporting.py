@@ -36,11 +36,11 @@ class Reporter:
             sys.stderr.flush()
             self._keep(lambda: self._append(f"{now_text()} {text}\n"))
 
-    def phase(self, phase: str, total: int) -> None:
+    def phase(self, phase: str, total: int, done: int = 0) -> None:
         """A part of the run begins, with so much to do."""
         self._phase, self._began = phase, time.monotonic()
         self.note(f"{phase}: {total}")
-        self._write(0, total, None)
+        self._write(done, total, None)
 
     def progress(self, phase: str, done: int, total: int, state: Checkpoint) -> None:
         """``done`` of ``total`` rounds of a phase are committed."""

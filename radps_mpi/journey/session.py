@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from radps_mpi import __version__
-from radps_mpi.config import RunConfig, differences
+from radps_mpi.config import RunConfig
 from radps_mpi.errors import DataError, StorageError, UsageError
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.io import commit, earlier_run
@@ -262,7 +262,7 @@ def _refuse_finished(root: Path, imagename: str) -> None:
 
 
 def config_of_run(comm: Comm, directory: RunDirectory, overrides: dict[str, Any], imagename: str) -> RunConfig:
-    """The configuration kept by a run, with what may change on resume changed; collective."""
+    """The configuration kept by a run, with what may change on resume changed; collective. ``keep_config`` keeps it."""
     text = on_root(comm, "reading the run's configuration", directory.read_config)
     if text is None:
         raise DataError(
@@ -270,10 +270,19 @@ def config_of_run(comm: Comm, directory: RunDirectory, overrides: dict[str, Any]
             "start it again"
         )
     kept = RunConfig.from_toml(text, str(directory.root / "config.toml"))
-    config = kept.replaced({"imagename": imagename}).resumed_with(overrides)
-    if differences(kept, config):
-        on_root(comm, "keeping the configuration", lambda: directory.write_config(config.to_toml()))
-    return config
+    return with_absolute_paths(kept.replaced({"imagename": imagename}).resumed_with(overrides))
+
+
+def keep_config(comm: Comm, directory: RunDirectory, config: RunConfig) -> None:
+    """Keep what a resumed run goes on with, once inputs, mask and state are known to fit: a run that is refused must leave
+    the configuration as it was. Collective."""
+
+    def keep() -> None:
+        text = config.to_toml()
+        if directory.read_config() != text:
+            directory.write_config(text)
+
+    on_root(comm, "keeping the configuration", keep)
 
 
 def clear_away(comm: Comm, directory: RunDirectory, state: Checkpoint, config: RunConfig) -> None:

@@ -163,9 +163,9 @@ def test_a_run_killed_while_it_ingests_starts_over_and_gives_the_same_bits(
 def test_an_ingest_killed_on_its_way_leaves_an_older_store_alone(galaxy: Path, tmp_path: Path, fault: str) -> None:
     store = tmp_path / "galaxy.vis.h5"
     store.write_bytes(b"an older store")
-    killed = jobs.run_radps(["ingest", galaxy, "-o", store], ranks=2, env={"RADPS_FAULT": fault})
+    killed = jobs.run_radps(["ingest", galaxy, "-o", store, "--overwrite"], ranks=2, env={"RADPS_FAULT": fault})
     assert killed.returncode == KILLED and store.read_bytes() == b"an older store"
-    jobs.succeed(["ingest", galaxy, "-o", store], ranks=1)
+    jobs.succeed(["ingest", galaxy, "-o", store, "--overwrite"], ranks=1)
     assert "no damage" in jobs.succeed(["verify", store]).stdout
     assert [path.name for path in tmp_path.iterdir()] == [store.name]
 

@@ -65,8 +65,11 @@ TABLE = [
     Bad("bad configuration", ["image", "--config", "{scratch}/bad.toml"], 64, ("bad.toml", "did you mean 'threshold'")),
     Bad("unknown command", ["imge"], 64, ("'imge'", "did you mean 'image'")),
     Bad("nothing to resume", ["resume", "{scratch}/nothing"], 65, ("nothing", "no run to resume")),
-    Bad("resume with another cell", ["resume", "{scratch}/nothing", "--cell", "5arcsec"], 64, ("--cell",)),
+    Bad("resume with another cell", ["resume", "{scratch}/nothing", "--cell", "5arcsec"], 64, ("--cell can't change",)),
     Bad("nothing to verify", ["verify", "{scratch}/nothing"], 65, ("nothing",)),
+    Bad("ingest onto a file", ["ingest", "{galaxy}", "-o", "{scratch}/text.vis.h5"], 64, ("exists", "--overwrite")),
+    Bad("ingest to another kind of file", ["ingest", "{galaxy}", "-o", "{scratch}/notes.txt"], 64, ("notes.txt", ".vis.h5")),
+    image("width of more channels than there are", 64, ("width of 100 channels",), *SMALL, "--width", "100"),
     Bad("no output of ingest", ["ingest", "{galaxy}"], 64, ("output",)),
 ]  # fmt: skip
 

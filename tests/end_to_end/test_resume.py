@@ -74,6 +74,29 @@ def test_more_major_cycles_on_resume_give_the_bits_of_a_run_that_had_them_from_t
     assert jobs.product_hashes(copied) == jobs.product_hashes(two_cycles)
 
 
+@pytest.mark.parametrize("bad", [["circle[[900pix,32pix],9pix]"], ["nowhere.fits"]])
+def test_a_resume_that_is_refused_changes_nothing_for_the_next(copied: Path, two_cycles: Path, bad: list[str]) -> None:
+    config = Path(f"{copied}.radps") / "config.toml"
+    before = config.read_bytes()
+    refused = jobs.run_radps(["resume", copied, "--nmajor", "9", "--products", "image", "--mask", *bad], ranks=2)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode in (64, 65) and "mask" in line
+    assert config.read_bytes() == before
+    jobs.succeed(["resume", copied, "--nmajor", "2"], ranks=2)
+    assert jobs.product_hashes(copied) == jobs.product_hashes(two_cycles)
+
+
+def test_a_mask_given_on_resume_is_found_from_any_directory(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(f"{copied}.mask.fits", tmp_path / "own.fits")
+    monkeypatch.chdir(tmp_path)
+    jobs.succeed(["resume", copied.name, "--mask", "own.fits", "--keep-state"], ranks=1)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    jobs.succeed(["resume", "../" + copied.name, "--nmajor", "2"], ranks=2)
+
+
 def test_a_lower_threshold_and_more_iterations_on_resume_clean_deeper(copied: Path) -> None:
     done = jobs.succeed(["resume", copied, "--nmajor", "-1", "--niter", "8000", "--threshold", "6mJy"], ranks=2)
     last = [line for line in done.stderr.splitlines() if line.startswith("radps: cycle ")][-1]
