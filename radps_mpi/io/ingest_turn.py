@@ -154,12 +154,13 @@ def _to_channels(
     sent = np.diff(cuts) * npol * nrows[comm.rank]
     received = exchange(comm, block.reshape(-1), sent, nrows * npol * nchan)
     result = np.empty((nchan, npol, int(shares[-1])), block.dtype)
-    lines, start = result.reshape(nchan * npol, -1), 0
+    nline, start = nchan * npol, 0
+    lines = result.reshape(nline, int(shares[-1]))
     for rank, nrow in enumerate(nrows.tolist()):
         size = nchan * npol * nrow
         where = place[shares[rank] : shares[rank + 1]]
         # line by line: numpy takes ten times as long to scatter along the last of several axes
-        for target, piece in zip(lines, received[start : start + size].reshape(-1, nrow), strict=True):
+        for target, piece in zip(lines, received[start : start + size].reshape(nline, nrow), strict=True):
             target[where] = piece
         start += size
     return result
