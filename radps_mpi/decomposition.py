@@ -24,11 +24,11 @@ MAX_LEAVES = 64
 _ROWS_PER_GROUP = 1 << 18
 """Fewest rows worth a grid of their own: below, adding the grids costs more than gridding the rows."""
 
-WORTH_MOVING = 0.9
-"""Of the time that the present owners would take, what new ones must undercut."""
-
 _VISIBILITIES_PER_LEAF = 1 << 18
 """The same for a continuum image, whose leaves span channels too."""
+
+WORTH_MOVING = 0.9
+"""Of the time that the present owners would take, what new ones must undercut."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,9 @@ class BlockImager:
     def first_pass(self, team: Comm, block: ChannelBlock) -> FirstImages | None:
         """PSF and dirty image of a block on the team's first rank, None on the others. Collective over the team."""
         psf_tree, dirty_tree, sum_tree = (TreeSum(len(self.d.leaves)) for _ in range(3))
-        self._read_ahead(team, block)
         density = self._density(team, block)
         with all_or_none(team, f"imaging channels {block.start} to {block.stop - 1}"):
+            self._read_ahead(team, block)
             for leaf, pieces, leaf_sums in self._weighted(team, block, density):
                 self.beyond += sum(p.beyond for p in pieces)
                 sum_tree.add(leaf.index, leaf_sums)
@@ -84,9 +84,9 @@ class BlockImager:
         Collective over the team; every rank of it passes the model.
         """
         tree, sum_tree = TreeSum(len(self.d.leaves)), TreeSum(len(self.d.leaves))
-        self._read_ahead(team, block)
         density = self._density(team, block)
         with all_or_none(team, f"computing residuals of channels {block.start} to {block.stop - 1}"):
+            self._read_ahead(team, block)
             with timeline.span("transform model", block=block.index):
                 model_grid = None if model is None or not model.any() else self.gridder.from_model(self._padded(model))
             for leaf, pieces, leaf_sums in self._weighted(team, block, density):
