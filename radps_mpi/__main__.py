@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except RadpsError as error:
         if launcher_rank() == 0:
-            _report(str(error))
+            _report(str(error), error.label)
         return error.exit_status
     except KeyboardInterrupt:
         _report("interrupted")
@@ -56,7 +56,7 @@ def _refuse(error: RadpsError) -> int:
     The others leave it the time to: launchers kill all ranks when the first one exits with an error.
     """
     if launcher_rank() == 0:
-        _report(str(error))
+        _report(str(error), error.label)
     else:
         time.sleep(_PATIENCE_S)
     return error.exit_status
@@ -100,7 +100,7 @@ def fail_together(comm: Comm, error: RadpsError, patience_s: float = _PATIENCE_S
     ``patience_s`` it says what is wrong and aborts.
     """
     if comm.rank == 0:
-        _report(str(error))
+        _report(str(error), error.label)
     if not _all_arrive(comm, patience_s):
         if comm.rank != 0:
             _report(f"rank {comm.rank}: {error}")
@@ -118,9 +118,9 @@ def _all_arrive(comm: Comm, patience_s: float) -> bool:
     return True
 
 
-def _report(message: str) -> None:
+def _report(message: str, label: str = RadpsError.label) -> None:
     """One line on stderr."""
-    sys.stderr.write(f"radps: error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"radps: {label}: {' '.join(message.split())}\n")
     sys.stderr.flush()
 
 

@@ -97,11 +97,13 @@ def _image_arguments(parser: Parser) -> None:
 
 
 def _ingest_arguments(parser: Parser) -> None:
-    from radps_mpi.config import SelectionConfig, section_title
+    from radps_mpi.config import ParallelConfig, SelectionConfig, section_title
 
     parser.positional("inputs", nargs="+", metavar="INPUT", help="MeasurementSets")
     parser.own("-o", "--output", metavar="FILE", required=True, help="store to write, as obs.vis.h5")
     parser.own("--overwrite", action="store_true", help="replace an earlier store of that name")
+    per_job = ParallelConfig.model_fields
+    parser.parameters(section_title(ParallelConfig), {n: per_job[n] for n in ("max_time", "stall_timeout")})
     fields = SelectionConfig.model_fields
     parser.parameters(section_title(SelectionConfig), {n: f for n, f in fields.items() if n != "vis"})
 
@@ -186,17 +188,24 @@ def _lock_override(given: dict[str, Any]) -> dict[str, bool]:
 
 
 def _ingest(given: dict[str, Any], comm: Comm) -> int:
-    from radps_mpi.config import SelectionConfig, build_section
+    from radps_mpi import alarm
+    from radps_mpi.config import ParallelConfig, SelectionConfig, build_section
     from radps_mpi.io.ingest import ingest, report_lines
     from radps_mpi.io.selection import selection_per_source
     from radps_mpi.io.visibility_store import refuse_output
     from radps_mpi.parallel import on_root
+    from radps_mpi.parallel.stints import WallTime
+    from radps_mpi.planning.wall_time import wall_time_left_s
 
     sources, path, overwrite = given.pop("inputs"), given.pop("output"), given.pop("overwrite", False)
     on_root(comm, f"looking at {path}", lambda: refuse_output(path, overwrite=overwrite))
-    labels = {name: f"--{name}" for name in given}
+    labels = {name: "--" + name.replace("_", "-") for name in given}
+    per_job: dict[str, Any] = {name: given.pop(name) for name in ("max_time", "stall_timeout") if name in given}
     selection = build_section(SelectionConfig, {**given, "vis": sources}, labels)
-    observations = ingest(comm, sources, selection_per_source(selection, len(sources)), path)
+    job = build_section(ParallelConfig, per_job, labels)
+    with alarm.listening(job.stall_timeout_s):
+        limit = WallTime(comm, wall_time_left_s(job.max_time_s))
+        observations = ingest(comm, sources, selection_per_source(selection, len(sources)), path, limit=limit)
     if comm.rank == 0:
         print("\n".join(line for observation in observations for line in report_lines(observation)))
     return EXIT_OK

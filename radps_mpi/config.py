@@ -24,9 +24,16 @@ from radps_mpi.config_values import ParameterError, SpectralPosition, Strings
 from radps_mpi.errors import UsageError
 
 CHANGEABLE_ON_RESUME = frozenset(
-    {"niter", "threshold", "nmajor", "mask", "products", "keep_state", "overwrite", "timeline", "memory_per_rank", "threads"}
+    {"niter", "threshold", "nmajor", "mask", "products", "keep_state", "overwrite", "timeline", "memory_per_rank", "threads",
+     "max_time", "stall_timeout"}
 )
 """What a resumed run may change: the rest of the state was computed under the other parameters."""
+
+PER_JOB_DEFAULTS: dict[str, Any] = {
+    "keep_state": False, "overwrite": False, "timeline": False, "memory_per_rank": "", "threads": 1, "max_time": "",
+    "stall_timeout": "", "niter": 0, "threshold": "0Jy", "nmajor": -1,
+}
+"""Of those, the ones that the finished images don't depend on, with a value to compare runs without them."""
 
 PRODUCTS = ("image", "residual", "model", "psf", "pb", "sumwt", "mask")
 Product = Literal["image", "residual", "model", "psf", "pb", "sumwt", "mask"]
@@ -258,6 +265,21 @@ class ParallelConfig(Section):
     memory_per_rank: Annotated[str, AfterValidator(values.check_size)] = _p(
         "", "memory that one rank may use, as 2GB; '' is the node's, shared by its ranks")
     threads: int = _p(1, "threads of one rank", ge=1, le=1024)
+    max_time: Annotated[str, AfterValidator(values.check_duration)] = _p(
+        "", "wall time of this job, as 90min or 4h: before it is up everything finished is committed and the exit status "
+        "is 75; '' is until the end of the Slurm job")
+    stall_timeout: Annotated[str, AfterValidator(values.check_duration)] = _p(
+        "", "end the job when a rank has not got on for so long, as 30min; '' waits for ever")
+
+    @property
+    def max_time_s(self) -> float | None:
+        """Seconds; None where the batch system decides."""
+        return units.duration_s(self.max_time) if self.max_time else None
+
+    @property
+    def stall_timeout_s(self) -> float:
+        """Seconds; 0 for no limit."""
+        return units.duration_s(self.stall_timeout) if self.stall_timeout else 0.0
 
     @property
     def memory_per_rank_bytes(self) -> int | None:

@@ -148,6 +148,13 @@ def check_size(text: str) -> str:
     return text
 
 
+def check_duration(text: str) -> str:
+    """A duration above 0, or ''."""
+    if text and units.duration_s(text) <= 0.0:
+        raise ParameterError(f"{text!r} is not above 0")
+    return text
+
+
 def check_beam(value: Strings) -> Strings:
     """(), ('common',), a size, or major axis, minor axis and position angle."""
     value = drop_empty(value)

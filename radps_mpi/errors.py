@@ -6,6 +6,7 @@ EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USAGE = 64
 EXIT_DATA = 65
+EXIT_STALLED = 71
 EXIT_IO = 74
 EXIT_TRY_AGAIN = 75
 
@@ -14,6 +15,8 @@ class RadpsError(Exception):
     """Base of the errors that are reported as one line instead of a traceback."""
 
     exit_status = EXIT_FAILURE
+    label = "error"
+    """What the line begins with."""
 
 
 class UsageError(RadpsError):
@@ -32,3 +35,10 @@ class StorageError(RadpsError):
     """The file system refused: full, read-only, gone; the message names the file and what is needed."""
 
     exit_status = EXIT_IO
+
+
+class OutOfTimeError(RadpsError):
+    """The job's time is up, or somebody asked it to stop: what is finished is committed, and another job can go on."""
+
+    exit_status = EXIT_TRY_AGAIN
+    label = "stopped"

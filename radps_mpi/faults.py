@@ -1,8 +1,9 @@
 """Named points where a test can kill, fail or starve a rank: nothing happens unless RADPS_FAULT is set.
 
 ``RADPS_FAULT="point[:nth[:rank[:action]]]"``: at the ``nth`` time (default 1) that a process of rank ``rank`` (default
-any) reaches ``point``, do ``action``: ``kill`` (SIGKILL, the default), ``raise`` (an :class:`InjectedFault`) or
-``enospc`` (the OSError of a full disk). Fields may be empty: ``mid-write::2:enospc``.
+any) reaches ``point``, do ``action``: ``kill`` (SIGKILL, the default), ``raise`` (an :class:`InjectedFault`), ``exit`` (at
+once, with status 9), ``hang`` (for ever), ``usr1`` (the signal that asks a job to stop, sent to itself), ``enospc``, ``eio``
+or ``erofs`` (the OSError of a full, a failing or a read-only disk). Fields may be empty: ``mid-write::2:enospc``.
 
 Points of the checkpoint, in the order in which a run passes them: ``state-before-rename`` (created, still
 ``.partial``), ``before-write``, ``mid-write`` (half of a plane is written), ``before-sync``, ``before-rename`` (the
@@ -15,12 +16,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from dataclasses import dataclass
 
 from radps_mpi.errors import UsageError
 from radps_mpi.launcher import launcher_rank
 
-ACTIONS = ("kill", "raise", "enospc")
+_ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "erofs": errno.EROFS}
+ACTIONS = ("kill", "raise", "exit", "hang", "usr1", *_ERRORS)
 
 
 class InjectedFault(RuntimeError):
@@ -76,8 +79,16 @@ def reach(point: str) -> None:
 def _strike(fault: _Fault) -> None:
     if fault.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if fault.action == "enospc":
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if fault.action == "exit":
+        os._exit(9)
+    if fault.action == "usr1":
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.1)  # the thread that hears it is given the interpreter
+        return
+    while fault.action == "hang":
+        time.sleep(1.0)
+    if number := _ERRORS.get(fault.action):
+        raise OSError(number, os.strerror(number))
     raise InjectedFault(f"injected at {fault.point}")
 
 

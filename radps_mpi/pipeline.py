@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radps_mpi import timeline
+from radps_mpi import alarm, timeline
 from radps_mpi.config import RunConfig
+from radps_mpi.errors import OutOfTimeError
 from radps_mpi.imaging.stopping import STOP_TEXT, ControlState
+from radps_mpi.io import earlier_run
 from radps_mpi.io.run_directory import RunDirectory
 from radps_mpi.io.timeline_file import write_timeline
 from radps_mpi.journey.blocks import BlockImager
@@ -39,9 +41,11 @@ from radps_mpi.journey.session import (
     with_absolute_paths,
 )
 from radps_mpi.journey.summary import announce, channel_summary
-from radps_mpi.parallel import all_or_none, ranks_on_node
+from radps_mpi.parallel import all_or_none, on_root, ranks_on_node
+from radps_mpi.parallel.stints import WallTime
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning.resources import cache_bytes, memory_per_rank_bytes
+from radps_mpi.planning.wall_time import wall_time_left_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,18 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
         timeline.begin()
     try:
         report.event(event, ranks=comm.size, inputs=list(config.selection.vis))
-        result = _image(config, comm, directory, report)
+        with alarm.listening(config.parallel.stall_timeout_s, directory.logs / f"rank-{comm.rank}.log"):
+            result = _image(config, comm, directory, report)
         if config.output.timeline:
             path = Path(f"{config.output.imagename}.timeline.json")
             write_timeline(comm, path, timeline.end())
             report.note(f"timeline: {path}")
         report.event("finished", stop=result.stop_text, iterations=result.iterations)
         return result
+    except OutOfTimeError as stop:
+        report.event("stopped", why=str(stop))
+        on_root(comm, "keeping the run", lambda: earlier_run.let_go(directory.root))
+        raise OutOfTimeError(f"{stop}; 'radps resume {config.output.imagename}' goes on") from stop
     except Exception as error:
         report.event("failed", error=f"{type(error).__name__}: {error}")
         give_back_earlier(comm, directory, report)
@@ -103,7 +112,8 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
 
 
 def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Reporter) -> Result:
-    store = open_store(comm, config, directory.root, report)
+    limit = WallTime(comm, wall_time_left_s(config.parallel.max_time_s))
+    store = open_store(comm, config, directory.root, report, limit)
     with all_or_none(comm, "planning the image"):
         description = describe(config, store)
     announce(description, comm, report)
@@ -111,14 +121,13 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     imager = BlockImager(description, store, cache_bytes(_memory(config, comm)))
     state, found = open_state(comm, directory, description, store, imager.gridder, report)
     keep_config(comm, directory, config)
-    cycles = Cycles(comm, description, imager, state, masks, report)
+    cycles = Cycles(comm, description, imager, state, masks, report, limit)
     if found:
         cycles.repair()
         cycles.follow_mask()
     cycles.make_first_images()
     control = cycles.clean()
-    report.phase("writing products", description.axis.nchan)
-    paths = write_products(comm, description, state, masks)
+    paths = write_products(comm, description, state, masks, limit, report)
     channel_summary(description, state, imager, report)
     result = _result(paths, control, description)
     report.note(f"products: {' '.join(paths)}")

@@ -127,6 +127,15 @@ def reserve(fd: int, nbytes: int, path: Path) -> bool:
     return False
 
 
+def fsync_file(path: Path) -> None:
+    """Wait until everything that this node wrote into the file is on the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def fsync_directory(path: Path) -> None:
     """Make the directory's entries durable: a rename isn't until then."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

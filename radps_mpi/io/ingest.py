@@ -8,7 +8,7 @@ ranks.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial as partial_call
 from pathlib import Path
 
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi.data.observation import ObservationMeta
-from radps_mpi.errors import DataError, UsageError
-from radps_mpi.io import hdf5
+from radps_mpi.errors import DataError, OutOfTimeError, UsageError
+from radps_mpi.io import durable, hdf5, ingest_progress
 from radps_mpi.io.ingest_plan import ObservationPlan, plan_source
+from radps_mpi.io.ingest_progress import TurnProgress
 from radps_mpi.io.ingest_scan import Pair, scan_source, segments_of, selected_rows, split_pairs
 from radps_mpi.io.ingest_turn import turn_observation
 from radps_mpi.io.measurement_set import SetTables, describe
@@ -35,6 +36,7 @@ from radps_mpi.io.selection import (
 from radps_mpi.io.store_writer import doppler_factors, finish, lay_out, partial_path
 from radps_mpi.io.visibility_store import ROW_CHUNK
 from radps_mpi.parallel import all_or_none, on_root
+from radps_mpi.parallel.stints import WallTime
 from radps_mpi.parallel.types import Comm
 
 MEMORY_BYTES = 1 << 30
@@ -49,11 +51,13 @@ def ingest(
     *,
     memory_bytes: int = MEMORY_BYTES,
     row_chunk: int = ROW_CHUNK,
+    limit: WallTime | None = None,
 ) -> tuple[ObservationMeta, ...]:
     """Write the selected visibilities of MeasurementSets into a new visibility store at ``path``. Collective.
 
     The store is written beside ``path`` as ``<path>.partial`` and put in its place when it is complete and on stable
-    storage; an older store is untouched until then.
+    storage; an older store is untouched until then. An ingest that was killed, or stopped at its ``limit``, goes on from its
+    last finished chunk when the same one is asked for again.
 
     Parameters
     ----------
@@ -62,6 +66,7 @@ def ingest(
         configuration.
     memory_bytes : budget per rank for the data of a slab; does not change the result.
     row_chunk : rows per chunk; part of the format's contract between stores that are compared.
+    limit : when to stop; never, where it is None.
 
     Returns
     -------
@@ -69,7 +74,7 @@ def ingest(
 
     Raises
     ------
-    UsageError, DataError, StorageError
+    UsageError, DataError, StorageError, OutOfTimeError
         On every rank, with one clear line.
     """
     selections = selection_per_source(selection, len(sources)) if isinstance(selection, SelectionOptions) else selection
@@ -78,17 +83,41 @@ def ingest(
     final = Path(path)
     partial = partial_path(final)
     tables, choices, plans = _plan(comm, sources, selections, row_chunk)
+    on_time = limit or WallTime(comm, float("inf"))
+    key, found = on_root(
+        comm, f"looking for {partial}", lambda: _look_for_progress(partial, sources, selections, row_chunk, len(plans))
+    )
     try:
-        on_root(comm, f"laying out {partial}", lambda: lay_out(partial, [plan.meta for plan in plans]))
-        finished = _fill(comm, partial, tables, choices, plans, memory_bytes)
+        if found is None:
+            on_root(comm, f"laying out {partial}", lambda: _start_over(partial, plans))
+        progress = found or [TurnProgress() for _ in plans]
+        keep = partial_call(ingest_progress.save, partial, key, progress)
+        finished = _fill(comm, partial, tables, choices, plans, memory_bytes, on_time, progress, keep, listed=found is not None)
         times = [plan.times_s for plan in plans]
         factors = [doppler_factors(comm, *known) for known in zip(finished, times, strict=True)]
         finish(comm, final, finished, times, factors)
+    except OutOfTimeError:
+        raise
     except Exception:
         if comm.rank == 0:
+            ingest_progress.forget(partial)
             partial.unlink(missing_ok=True)
         raise
+    on_root(comm, "ending the ingest", lambda: ingest_progress.forget(partial))
     return finished
+
+
+def _look_for_progress(
+    partial: Path, sources: Sequence[str], selections: Sequence[Selection], row_chunk: int, nplan: int
+) -> tuple[str, list[TurnProgress] | None]:
+    with durable.naming(partial, "looking for it"):
+        key = ingest_progress.request_key(sources, selections, row_chunk)
+        return key, ingest_progress.load(partial, key, nplan)
+
+
+def _start_over(partial: Path, plans: Sequence[ObservationPlan]) -> None:
+    ingest_progress.forget(partial)
+    lay_out(partial, [plan.meta for plan in plans])
 
 
 def report_lines(meta: ObservationMeta) -> list[str]:
@@ -179,16 +208,28 @@ def _fill(
     choices: Sequence[RowChoice],
     plans: Sequence[ObservationPlan],
     memory_bytes: int,
+    limit: WallTime,
+    progress: Sequence[TurnProgress],
+    keep: Callable[[], None],
+    *,
+    listed: bool,
 ) -> tuple[ObservationMeta, ...]:
     file = hdf5.open_for_writing(partial, comm)
     try:
         for source, (described, choice) in enumerate(zip(tables, choices, strict=True)):
+            if listed:
+                break
             own = {(p.meta.field_id, p.meta.data_desc_id): p for p in plans if p.meta.source_index == source}
             with all_or_none(comm, f"listing the rows of {described.path}"):
                 _list_rows(comm, file, described, choice, own)
         file.flush()
         comm.Barrier()
-        return tuple(turn_observation(comm, file, plan, memory_bytes) for plan in plans)
+        if not listed:
+            on_root(comm, "keeping the progress of ingest", keep)
+        return tuple(
+            turn_observation(comm, file, plan, memory_bytes, limit, done, keep)
+            for plan, done in zip(plans, progress, strict=True)
+        )
     finally:
         file.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_mpi import timeline
+from radps_mpi import alarm, faults, timeline
 from radps_mpi.data.observation import ObservationMeta
 from radps_mpi.io import durable
 from radps_mpi.io.ingest_plan import ObservationPlan
+from radps_mpi.io.ingest_progress import TurnProgress
 from radps_mpi.io.ingest_slab import (
     BLANK_REASONS,
     OrientedRows,
@@ -25,8 +26,9 @@ from radps_mpi.io.ingest_slab import (
 )
 from radps_mpi.io.measurement_set_rows import MainTable
 from radps_mpi.io.store_writer import write_channels, write_rows
-from radps_mpi.parallel import all_or_none
+from radps_mpi.parallel import all_or_none, any_rank, on_root, total
 from radps_mpi.parallel.exchange import exchange, gather_everywhere, sum_integers
+from radps_mpi.parallel.stints import WallTime, work_in_stints
 from radps_mpi.parallel.types import Comm
 
 _SAMPLE_BYTES = 72
@@ -37,44 +39,76 @@ _DUPLICATE_CELLS = 1 << 27
 """(time, baseline) cells looked at at once when duplicates are counted, a byte each."""
 
 
-def turn_observation(comm: Comm, file: h5py.File, plan: ObservationPlan, memory_bytes: int) -> ObservationMeta:
-    """Fill one observation of an open store whose ``source_row`` lists rows in the MeasurementSet's order; collective.
+def turn_observation(
+    comm: Comm, file: h5py.File, plan: ObservationPlan, memory_bytes: int, limit: WallTime, progress: TurnProgress,
+    keep: Callable[[], None],
+) -> ObservationMeta:
+    """Fill one observation of an open store whose ``source_row`` lists rows of the MeasurementSet; collective.
 
+    Goes on behind the chunks that ``progress`` says are done; rank 0 calls ``keep`` when more are on the disk and told in it.
     Returns the observation with everything counted that only the data can tell.
+
+    Raises
+    ------
+    OutOfTimeError
+        On all ranks when the job is to stop; what is done is kept.
     """
     meta, group = plan.meta, file[plan.meta.name]
-    turn = _CornerTurn(comm, group, plan, memory_bytes)
+    turn = _CornerTurn(comm, group, plan, memory_bytes, progress)
+    first = progress.chunks
     with all_or_none(comm, f"opening {meta.source}"):
         main = MainTable(meta.source)
+
+    def commit() -> None:
+        file.flush()
+        with all_or_none(comm, f"syncing {file.filename}"), durable.naming(Path(file.filename), "syncing it"):
+            durable.fsync_file(Path(file.filename))
+        turn.tell(progress)
+        on_root(comm, "keeping the progress of ingest", keep)
+
     try:
-        for chunk in range(meta.nchunk):
-            turn.chunk(main, chunk)
+        work_in_stints(
+            limit, meta.nchunk - first, f"turning {meta.source}", lambda step: turn.chunk(main, first + step), commit,
+            lambda done: None, stopping=lambda: any_rank(comm, bool(alarm.asked())), commit_last=False,
+        )
     finally:
         main.close()
     file.flush()
     comm.Barrier()
+    turn.tell(progress)
     with all_or_none(comm, f"counting the duplicates of {meta.source}"):
-        duplicates = _count_duplicates(comm, group, meta, turn.time_spans)
-    counts = {**turn.counts, "duplicate_rows": duplicates}
-    totals = sum_integers(comm, np.array(list(counts.values()), dtype=np.int64)).tolist()
-    samples = sum_integers(comm, turn.samples)
+        mine = _count_duplicates(comm, group, meta, progress.time_spans)
+    duplicates = total(comm, mine)
+    samples = np.array(progress.samples, np.int64)
     report = replace(
-        meta.report, **dict(zip(counts, totals, strict=True)), blank_channels=int((samples.sum(axis=1) == 0).sum())
+        meta.report, **progress.counts, duplicate_rows=duplicates, blank_channels=int((samples.sum(axis=1) == 0).sum())
     )
-    return replace(meta, report=report, samples=samples, max_uv_m=turn.max_uv_m, max_w_m=turn.max_w_m)
+    return replace(meta, report=report, samples=samples, max_uv_m=progress.max_uv_m, max_w_m=progress.max_w_m)
 
 
 class _CornerTurn:
     """Rows in, channels out, for one observation; keeps what is counted on the way."""
 
-    def __init__(self, comm: Comm, group: h5py.Group, plan: ObservationPlan, memory_bytes: int) -> None:
+    def __init__(
+        self, comm: Comm, group: h5py.Group, plan: ObservationPlan, memory_bytes: int, before: TurnProgress
+    ) -> None:
         self.comm, self.group, self.plan = comm, group, plan
         self.memory_bytes = memory_bytes
         self.samples = np.zeros((plan.meta.nchan, plan.meta.npol), dtype=np.int64)
         self.counts = dict.fromkeys(("swapped_rows", "bad_uvw_rows", *BLANK_REASONS), 0)
-        self.time_spans: list[tuple[int, int]] = []
-        """First and last time index of each chunk."""
-        self.max_uv_m = self.max_w_m = 0.0
+        if before.chunks and comm.rank == 0:  # sums over ranks: one of them has what earlier jobs counted
+            self.samples += np.array(before.samples, np.int64)
+            self.counts |= before.counts
+        self.time_spans = list(before.time_spans)
+        self.max_uv_m, self.max_w_m = before.max_uv_m, before.max_w_m
+
+    def tell(self, progress: TurnProgress) -> None:
+        """Put what is done into ``progress``, the same on all ranks. Collective."""
+        sums = sum_integers(self.comm, np.array(list(self.counts.values()), dtype=np.int64)).tolist()
+        progress.counts = dict(zip(self.counts, sums, strict=True))
+        progress.samples = sum_integers(self.comm, self.samples).tolist()
+        progress.time_spans, progress.chunks = list(self.time_spans), len(self.time_spans)
+        progress.max_uv_m, progress.max_w_m = self.max_uv_m, self.max_w_m
 
     def chunk(self, main: MainTable, chunk: int) -> None:
         """Turn one row chunk: a band of channels at a time, as many as the memory budget allows."""
@@ -82,8 +116,10 @@ class _CornerTurn:
         row0, row1 = meta.chunk_rows(chunk, chunk + 1)
         shares = _shares(row1 - row0, comm.size)
         with all_or_none(comm, f"reading rows of {meta.source}"):
-            first, last = row0 + shares[comm.rank], row0 + shares[comm.rank + 1]
-            oriented = read_rows(main, self.plan, self.group["source_row"][first:last])
+            faults.reach("ingest-chunk")
+            # sorted, since a job that was killed here may have left them in the order of the store
+            numbers = np.sort(self.group["source_row"][row0:row1])[shares[comm.rank] : shares[comm.rank + 1]]
+            oriented = read_rows(main, self.plan, numbers)
         rows = gather_everywhere(comm, oriented.rows)
         order = sorting_order(rows["uvw_m"])
         self._note_rows(rows, oriented)

@@ -114,7 +114,7 @@ def finish(
     on_root(comm, f"completing {partial}", lambda: _write_metadata(partial, metas, times_s, factors))
     faults.reach("ingest-before-sync")
     with all_or_none(comm, f"syncing {partial}"), durable.naming(partial, "syncing it"):
-        _sync(partial)
+        durable.fsync_file(partial)
     faults.reach("ingest-before-rename")
     on_root(comm, f"putting {final} in place", lambda: _put_in_place(partial, final))
     faults.reach("ingest-after-rename")
@@ -140,14 +140,6 @@ def _write_metadata(
             write_meta(group, meta)
         file.flush()
         hdf5.set_text(file, "metadata_digest", metadata_digest(file))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _put_in_place(partial: Path, final: Path) -> None:

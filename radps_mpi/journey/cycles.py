@@ -28,6 +28,7 @@ from radps_mpi.journey.masking import MaskSource
 from radps_mpi.journey.ranks import Assignment, assign, work_through
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.parallel import all_or_none, merge_disjoint
+from radps_mpi.parallel.stints import WallTime, work_in_stints
 from radps_mpi.parallel.types import Comm
 
 
@@ -36,10 +37,10 @@ class Cycles:
 
     def __init__(
         self, comm: Comm, description: Description, imager: BlockImager, state: Checkpoint, masks: MaskSource,
-        report: Reporter,
+        report: Reporter, limit: WallTime,
     ) -> None:
-        self.comm, self.d, self.imager, self.state, self.masks, self.report = (
-            comm, description, imager, state, masks, report,
+        self.comm, self.d, self.imager, self.state, self.masks, self.report, self.limit = (
+            comm, description, imager, state, masks, report, limit,
         )
         self._seconds = np.zeros(len(description.blocks))
         """What each block took when it was worked last, 0 where it wasn't; the same on all ranks."""
@@ -68,7 +69,7 @@ class Cycles:
                 spent[block.index], mine[block.index] = time.monotonic() - began, True
 
         work_through(
-            self.comm, share, phase, measured, lambda: self.state.commit(changes),
+            self.limit, share, phase, measured, lambda: self.state.commit(changes),
             lambda done: self.report.progress(phase, done, share.rounds, self.state),
         )
         spent = merge_disjoint(self.comm, spent, mine)
@@ -192,12 +193,20 @@ class Cycles:
         share.free()
 
     def _minor_cycles(self, plan: CyclePlan, todo: NDArray[np.bool_], cycle: int) -> None:
-        self.report.phase(f"minor cycles {cycle}", int(todo.sum()))
-        mine = deal_channels(np.flatnonzero(todo), self.comm.rank, self.comm.size)
-        with all_or_none(self.comm, f"minor cycles {cycle}"):
-            for chan in mine.tolist():
-                with timeline.span("minor cycle", channel=chan):
-                    self._minor_cycle(chan, plan, cycle)
+        phase, chans = f"minor cycles {cycle}", np.flatnonzero(todo)
+        self.report.phase(phase, len(chans))
+        mine = deal_channels(chans, self.comm.rank, self.comm.size).tolist()
+
+        def step(number: int) -> None:
+            if number < len(mine):
+                with timeline.span("minor cycle", channel=mine[number]):
+                    self._minor_cycle(mine[number], plan, cycle)
+
+        # The last models are committed with their residuals; those of an interrupted phase without, which repair() makes.
+        work_in_stints(
+            self.limit, -(-len(chans) // self.comm.size), phase, step, self.state.commit, lambda done: None,
+            commit_last=False,
+        )
 
     def _minor_cycle(self, chan: int, plan: CyclePlan, cycle: int) -> None:
         loaded, psf = self.state.load(chan), self.state.read_psf(chan)

@@ -9,12 +9,13 @@ from radps_mpi.errors import UsageError
 from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.parallel import all_or_none, on_root
+from radps_mpi.parallel.stints import WallTime
 from radps_mpi.parallel.types import Comm
 
 STORE_NAME = "visibilities" + SUFFIX
 
 
-def open_store(comm: Comm, config: RunConfig, directory: Path, report: Reporter) -> VisibilityStore:
+def open_store(comm: Comm, config: RunConfig, directory: Path, report: Reporter, limit: WallTime) -> VisibilityStore:
     """The store to image, opened by every rank; ingests MeasurementSets first if the run has not done so. Collective.
 
     A store in the run directory is complete (ingest renames it into place last) and belongs to this run's selection, since a
@@ -26,7 +27,7 @@ def open_store(comm: Comm, config: RunConfig, directory: Path, report: Reporter)
     else:
         path = directory / STORE_NAME
         if not on_root(comm, "looking for the visibility store", path.exists):
-            _ingest(comm, config, path, report)
+            _ingest(comm, config, path, report, limit)
     with all_or_none(comm, f"opening {path}"):
         store = VisibilityStore.open(path)
     return store
@@ -46,11 +47,11 @@ def named_store(config: RunConfig) -> Path:
     return Path(vis[0])
 
 
-def _ingest(comm: Comm, config: RunConfig, path: Path, report: Reporter) -> None:
+def _ingest(comm: Comm, config: RunConfig, path: Path, report: Reporter, limit: WallTime) -> None:
     # python-casacore takes a second to load; runs on a store need not wait for it
     from radps_mpi.io.ingest import ingest, report_lines
 
     report.phase("ingest", len(config.selection.vis))
-    for meta in ingest(comm, list(config.selection.vis), config.selection, path):
+    for meta in ingest(comm, list(config.selection.vis), config.selection, path, limit=limit):
         for line in report_lines(meta):
             report.note(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi import timeline
-from radps_mpi.config import PRODUCTS
+from radps_mpi.config import PER_JOB_DEFAULTS, PRODUCTS
 from radps_mpi.data.beam import NULL_BEAM, Beam
 from radps_mpi.decomposition import deal_channels
 from radps_mpi.errors import DataError
@@ -20,12 +20,17 @@ from radps_mpi.imaging.primary_beams import apply_pb_mask, pb_correct, primary_b
 from radps_mpi.imaging.restoring import restore
 from radps_mpi.imaging.restoring_beam import parse_restoring_beam
 from radps_mpi.io.commit import Checkpoint
-from radps_mpi.io.fits_writer import FitsCubeWriter
+from radps_mpi.io.durable import checksum
+from radps_mpi.io.fits_writer import FitsCubeWriter, WrittenPlanes
 from radps_mpi.io.manifest import FLAG_BLANK
 from radps_mpi.journey.cycles import beam_of_record, valid_channels
 from radps_mpi.journey.describe import Description
 from radps_mpi.journey.masking import MaskSource
+from radps_mpi.journey.reporting import Reporter
+from radps_mpi.parallel.stints import WallTime, work_in_stints
 from radps_mpi.parallel.types import Comm
+
+PHASE = "writing products"
 
 Plane = NDArray[np.float32]
 
@@ -129,27 +134,76 @@ class ProductMaker:
         return plane
 
 
-def write_products(comm: Comm, description: Description, state: Checkpoint, masks: MaskSource) -> list[str]:
-    """Write all products; collective. Returns their paths. Earlier products of the name stay until the new ones are whole."""
+def write_products(
+    comm: Comm, description: Description, state: Checkpoint, masks: MaskSource, limit: WallTime, report: Reporter
+) -> list[str]:
+    """Write all products; collective. Returns their paths. Earlier products of the name stay until the new ones are whole.
+
+    Raises
+    ------
+    OutOfTimeError
+        When the job is to stop; planes that are written are kept for the next one.
+    """
     maker, names = ProductMaker(description, state, masks), product_names(description)
-    imagename, history = description.config.output.imagename, tuple(description.config.to_toml().splitlines())
-    point = replace(description.geometry, nx=1, ny=1)
+    nchan, key = description.axis.nchan, _key(description, state, names)
+    kept = _kept(state, key, names, nchan)
     with ExitStack() as stack:
         writers = {
-            name: stack.enter_context(
-                FitsCubeWriter(
-                    comm, product_path(imagename, name), point if name == "sumwt" else description.geometry,
-                    description.axis, bunit=_UNITS.get(name, ""), metadata=description.metadata,
-                    beams=maker.beams_of(name), history=history,
-                )
-            )
-            for name in names
+            name: stack.enter_context(_writer(comm, description, maker, name, kept.get(name))) for name in names
         }
-        for chan in deal_channels(np.arange(description.axis.nchan), comm.rank, comm.size).tolist():
-            if not maker.is_blank(chan):
-                with timeline.span("restore and write products", channel=chan):
-                    for name, plane in maker.planes(chan, names).items():
-                        writers[name].write_plane(chan, plane)
-            elif "sumwt" in writers:
-                writers["sumwt"].write_plane(chan, np.zeros((1, 1), np.float32))
-    return [product_path(imagename, name) for name in names]
+        todo = np.flatnonzero(~np.logical_and.reduce([writer.kept for writer in writers.values()]))
+        report.phase(PHASE, len(todo))
+        mine = deal_channels(todo, comm.rank, comm.size).tolist()
+
+        def step(number: int) -> None:
+            if number < len(mine):
+                with timeline.span("restore and write products", channel=mine[number]):
+                    _write_channel(maker, writers, mine[number])
+
+        def commit() -> None:
+            done = [writers[name].sync() for name in names]
+            state.commit({"products": {
+                "key": key, "written": np.array([d.written for d in done], np.uint8), "sums": np.array([d.sums for d in done]),
+            }})  # fmt: skip
+
+        rounds = -(-len(todo) // comm.size)
+        work_in_stints(
+            limit, rounds, PHASE, step, commit, lambda done: report.progress(PHASE, done, rounds, state), commit_last=False
+        )
+    return [product_path(description.config.output.imagename, name) for name in names]
+
+
+def _writer(
+    comm: Comm, description: Description, maker: ProductMaker, name: str, kept: WrittenPlanes | None
+) -> FitsCubeWriter:
+    config = description.config
+    geometry = replace(description.geometry, nx=1, ny=1) if name == "sumwt" else description.geometry
+    return FitsCubeWriter(
+        comm, product_path(config.output.imagename, name), geometry, description.axis, bunit=_UNITS.get(name, ""),
+        metadata=description.metadata, beams=maker.beams_of(name), history=tuple(config.to_toml().splitlines()), kept=kept,
+    )
+
+
+def _write_channel(maker: ProductMaker, writers: Mapping[str, FitsCubeWriter], chan: int) -> None:
+    """Blank channels have sums of weights only: the writers fill in what nobody wrote."""
+    if not maker.is_blank(chan):
+        for name, plane in maker.planes(chan, list(writers)).items():
+            writers[name].write_plane(chan, plane)
+    elif "sumwt" in writers:
+        writers["sumwt"].write_plane(chan, np.zeros((1, 1), np.float32))
+
+
+def _key(description: Description, state: Checkpoint, names: list[str]) -> str:
+    """Of everything that the planes depend on: partial products of an earlier job are gone on with if theirs is the same."""
+    config = description.config.replaced(PER_JOB_DEFAULTS).to_toml()
+    of_config = checksum(np.frombuffer("\n".join((config, *names)).encode(), np.uint8))
+    return bytes(np.concatenate([of_config, checksum(state.table)])).hex()
+
+
+def _kept(state: Checkpoint, key: str, names: list[str], nchan: int) -> dict[str, WrittenPlanes]:
+    """Planes that an earlier job wrote of these very products, by product."""
+    stored = state.header.get("products")
+    if stored is None or stored["key"] != key or stored["written"].shape != (len(names), nchan):
+        return {}
+    rows = zip(names, stored["written"].astype(bool), stored["sums"], strict=True)
+    return {name: WrittenPlanes(written, sums) for name, written, sums in rows}

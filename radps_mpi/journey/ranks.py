@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_mpi import timeline
+from radps_mpi import alarm, timeline
 from radps_mpi.decomposition import ChannelBlock, Team, settle_teams
 from radps_mpi.journey.describe import Description
-from radps_mpi.parallel import all_or_none, largest, split
+from radps_mpi.parallel import any_rank, split
+from radps_mpi.parallel.stints import WallTime, work_in_stints
 from radps_mpi.parallel.types import Comm
-
-COMMIT_INTERVAL_S = 60.0
-"""Finished blocks are committed about this often within a cycle: a kill loses no more than a minute."""
 
 
 @dataclass(slots=True)
@@ -59,23 +56,28 @@ def assign(comm: Comm, description: Description, costs: Sequence[float], before:
 
 
 def work_through(
-    comm: Comm, share: Assignment, what: str, work: Callable[[Comm, ChannelBlock], None],
+    limit: WallTime, share: Assignment, what: str, work: Callable[[Comm, ChannelBlock], None],
     commit: Callable[[], object], progress: Callable[[int], None],
 ) -> None:
-    """Do ``work`` on each of this rank's blocks, committing about every COMMIT_INTERVAL_S and at the end. Collective.
+    """Do ``work`` on each of this rank's blocks, committing on the way and at the end. Collective.
 
-    How many blocks lie between commits is agreed from the slowest rank's pace, so that all ranks meet there.
+    Raises
+    ------
+    OutOfTimeError
+        On all ranks when the job is to stop; the blocks that are finished are committed.
     """
-    done, stride = 0, 1
-    while done < share.rounds:
-        began = time.monotonic()
-        with all_or_none(comm, what):
-            for block in share.blocks[done : done + stride]:
-                if share.team is not None:
-                    work(share.team, block)
-        done += stride
+    team, blocks = share.team, share.blocks
+
+    def step(number: int) -> None:
+        if team is not None and number < len(blocks):
+            work(team, blocks[number])
+
+    def stopping() -> bool:
+        asked = bool(alarm.asked())
+        return asked if team is None else any_rank(team, asked)
+
+    def timed_commit() -> None:
         with timeline.span("commit"):
             commit()
-        progress(min(done, share.rounds))
-        pace = largest(comm, time.monotonic() - began) / stride
-        stride = max(1, int(COMMIT_INTERVAL_S / max(pace, 1e-3)))
+
+    work_in_stints(limit, share.rounds, what, step, timed_commit, progress, stopping=stopping)

@@ -90,8 +90,8 @@ def _refuse_to_overwrite(config: RunConfig, root: Path) -> None:
 
 
 _OF_ONE_RUN = (
-    CONFIG_NAME, STORE_NAME, STORE_NAME + ".partial", commit.MANIFEST_NAME, commit.MANIFEST_NAME + ".previous",
-    commit.STATE_NAME, commit.STATE_NAME + ".partial", STATUS_NAME, CONVERGENCE_NAME,
+    CONFIG_NAME, STORE_NAME, STORE_NAME + ".partial", STORE_NAME + ".partial.progress", commit.MANIFEST_NAME,
+    commit.MANIFEST_NAME + ".previous", commit.STATE_NAME, commit.STATE_NAME + ".partial", STATUS_NAME, CONVERGENCE_NAME,
 )
 """A new run must not find an old one's visibilities or state, nor be taken for it. Logs and provenance are the name's."""
 

@@ -1,0 +1,84 @@
+"""How far an ingest is, beside its partial store: one that was stopped or killed goes on from its last finished row chunk.
+
+``<store>.partial.progress`` is JSON, replaced at once after the chunks that it tells of are on the disk. It counts for the very
+same request only: the same MeasurementSets, unchanged, the same selections, the same format.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from radps_mpi.errors import DataError
+from radps_mpi.io.durable import checksum, replace_file
+from radps_mpi.io.run_status import read_small
+from radps_mpi.io.selection import Selection
+from radps_mpi.io.visibility_store import VERSION as STORE_VERSION
+
+VERSION = 1
+
+
+@dataclass(slots=True)
+class TurnProgress:
+    """Of one observation: row chunks that are done, and what was counted in them, over all ranks."""
+
+    chunks: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    samples: list[list[int]] = field(default_factory=list)
+    """(nchan, npol) good samples."""
+    time_spans: list[tuple[int, int]] = field(default_factory=list)
+    """First and last time index of each chunk that is done."""
+    max_uv_m: float = 0.0
+    max_w_m: float = 0.0
+
+
+def progress_path(partial: Path) -> Path:
+    """Where the progress of a partial store is kept."""
+    return partial.with_name(partial.name + ".progress")
+
+
+def request_key(sources: Sequence[str], selections: Sequence[Selection], row_chunk: int) -> str:
+    """Of everything that an ingest's result depends on; MeasurementSets by their files' names, sizes and times."""
+    parts: list[Any] = [STORE_VERSION, row_chunk, *map(repr, selections)]
+    for source in sources:
+        with os.scandir(source) as entries:
+            files = sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.is_file())
+        parts.append((os.path.abspath(source), files))
+    return bytes(checksum(np.frombuffer(repr(parts).encode(), np.uint8))).hex()
+
+
+def save(partial: Path, key: str, observations: Sequence[TurnProgress]) -> None:
+    """Keep the progress; by one process, when the data are on the disk.
+
+    Raises
+    ------
+    StorageError
+        If the file system refuses; the progress kept before stays.
+    """
+    text = json.dumps({"version": VERSION, "key": key, "observations": [asdict(o) for o in observations]})
+    replace_file(progress_path(partial), text.encode())
+
+
+def load(partial: Path, key: str, nobservation: int) -> list[TurnProgress] | None:
+    """The progress of the partial store, None if there is none of this request: then ingest starts over."""
+    try:
+        text = read_small(progress_path(partial)) if partial.exists() else None
+        if text is None:
+            return None
+        stored = json.loads(text)
+        if (stored["version"], stored["key"]) != (VERSION, key) or len(stored["observations"]) != nobservation:
+            return None
+        return [TurnProgress(**observation) for observation in stored["observations"]]
+    except (DataError, ValueError, KeyError, TypeError):
+        return None
+
+
+def forget(partial: Path) -> None:
+    """The store is complete, or its ingest has failed."""
+    progress_path(partial).unlink(missing_ok=True)
