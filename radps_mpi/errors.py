@@ -32,3 +32,8 @@ class StorageError(RadpsError):
     """The file system refused: full, read-only, gone; the message names the file and what is needed."""
 
     exit_status = EXIT_IO
+
+
+def printable(text: str) -> str:
+    """Text on one line, with escapes for what a terminal would obey: names come from files that others wrote."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""The seal of a visibility store: the checksum of everything in the file that isn't visibilities, behind the end of the HDF5 data.
+"""The seal of a visibility store: the checksum of all that isn't visibilities in the file, behind the end of the HDF5 data.
 
 HDF5 before 1.10's newest format keeps no checksums of its own structure: a flipped bit there can read as other numbers, or
 crash the library. The seal is checked with plain reads, before HDF5 sees the file. HDF5 itself ignores what follows its

@@ -208,7 +208,8 @@ class Cycles:
                 "have them checked and recomputed"
             )
         self._make_model(
-            chan, loaded.residual, psf, loaded.model, cycle, float(plan.cycle_threshold_jy[chan]), int(plan.max_iterations[chan])
+            chan, loaded.residual, psf, loaded.model, cycle, float(plan.cycle_threshold_jy[chan]),
+            int(plan.max_iterations[chan]),
         )
 
     def _make_model(
