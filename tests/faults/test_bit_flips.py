@@ -165,3 +165,25 @@ def test_a_damaged_visibility_names_file_channel_and_what_to_do(small_store: Pat
     done = jobs.run_radps(arguments, ranks=2)
     (line,) = jobs.error_lines(done)
     assert done.returncode == 65 and str(store) in line and "channel 2" in line and "radps ingest" in line
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_model_damaged_in_the_middle_of_a_cycle_is_made_again_with_its_bits(
+    small_store: Path, kept_run: Path, tmp_path: Path, ranks: int
+) -> None:
+    from radps_mpi.io import manifest
+    from radps_mpi.io.state_file import StateLayout
+
+    args = ["image", small_store, "--imagename", tmp_path / "cube", *IMAGE]
+    assert jobs.run_radps(args, 1, {"RADPS_FAULT": "after-rename:9:0"}).returncode == 137
+    root = tmp_path / "cube.radps"
+    read = manifest.read(root / "manifest")
+    assert read.header["plan"] is not None and read.table["cycle"][1] == read.header["control"]["cycle"] + 1 > 1
+    layout = StateLayout.from_header(read.header["state"], root / "state.h5")
+    dataset = f"model_{int(read.table[1]['slot'])}"
+    with open(root / "state.h5", "r+b") as file:
+        file.seek(layout.offset_bytes[dataset] + layout.plane_bytes(dataset) + 2000)
+        file.write(b"\x3f")
+    done = jobs.succeed(["resume", tmp_path / "cube"], ranks)
+    assert "recomputing damaged models" in done.stderr
+    assert jobs.product_hashes(tmp_path / "cube") == jobs.product_hashes(kept_run)
