@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from radps_mpi import cli
-from radps_mpi.errors import EXIT_OK, RadpsError
+from radps_mpi.errors import EXIT_OK, RadpsError, printable
 from radps_mpi.launcher import launcher_rank
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _all_arrive(comm: Comm, patience_s: float) -> bool:
 
 def _report(message: str, label: str = RadpsError.label) -> None:
     """One line on stderr."""
-    sys.stderr.write(f"radps: {label}: {' '.join(message.split())}\n")
+    sys.stderr.write(f"radps: {label}: {printable(' '.join(message.split()))}\n")
     sys.stderr.flush()
 
 

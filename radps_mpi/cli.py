@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from radps_mpi import __version__
 from radps_mpi.cli_parser import Parser
-from radps_mpi.errors import EXIT_DATA, EXIT_OK, DataError, UsageError
+from radps_mpi.errors import EXIT_DATA, EXIT_OK, DataError, UsageError, printable
 from radps_mpi.units import did_you_mean, format_duration, format_flux_density
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _ingest(given: dict[str, Any], comm: Comm) -> int:
         limit = WallTime(comm, wall_time_left_s(job.max_time_s))
         observations = ingest(comm, sources, selection_per_source(selection, len(sources)), path, limit=limit)
     if comm.rank == 0:
-        print("\n".join(line for observation in observations for line in report_lines(observation)))
+        print("\n".join(printable(line) for observation in observations for line in report_lines(observation)))
     return EXIT_OK
 
 
@@ -238,7 +238,8 @@ def _status(given: dict[str, Any], _: None) -> int:
     from radps_mpi.io.run_status import read_status
 
     imagename = given["imagename"]
-    print(format_status(imagename, read_status(run_directory_of(imagename))))
+    lines = format_status(imagename, read_status(run_directory_of(imagename))).splitlines()
+    print("\n".join(map(printable, lines)))
     return EXIT_OK
 
 
@@ -276,7 +277,7 @@ def _verify(given: dict[str, Any], comm: Comm) -> int:
     if comm.rank == 0:
         checked = ", ".join(dict.fromkeys([name, *stores]))
         verdict = f"damage in {damages} place{'s' * (damages > 1)}" if damages else "no damage"
-        print("\n".join([*map(str, findings), f"{checked}: {verdict}"]))
+        print("\n".join([*(printable(str(finding)) for finding in findings), f"{checked}: {verdict}"]))
     return EXIT_DATA if damages else EXIT_OK
 
 

@@ -42,3 +42,8 @@ class OutOfTimeError(RadpsError):
 
     exit_status = EXIT_TRY_AGAIN
     label = "stopped"
+
+
+def printable(text: str) -> str:
+    """Text on one line, with escapes for what a terminal would obey: names come from files that others wrote."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

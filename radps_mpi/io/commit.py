@@ -92,17 +92,22 @@ class Checkpoint:
         return cls(comm, directory, state, manifest, [])
 
     @classmethod
-    def open(cls, comm: Comm, directory: Path) -> Checkpoint:
+    def open(cls, comm: Comm, directory: Path, shape: tuple[int, int, int] | None = None) -> Checkpoint:
         """Open the last good commit, on any number of ranks, repairing what the manifest can repair. Collective.
 
         Raises
         ------
         DataError
-            If neither manifest can be used, or the state file is missing.
+            If neither manifest can be used, the state file is missing, or its ``shape`` is another than (nchan, ny, nx).
         """
         encoded, notes = on_root(comm, "reading the manifest", lambda: _load(directory))
         manifest = manifests.decode(encoded, directory / MANIFEST_NAME)
         layout = layout_of(manifest, directory)
+        if shape is not None and (layout.nchan, layout.ny, layout.nx) != shape:
+            raise DataError(
+                f"{directory / MANIFEST_NAME}: it describes a state of {layout.nchan} x {layout.ny} x {layout.nx}, the run's "
+                f"image is {' x '.join(map(str, shape))}: start the run again"
+            )
         state, repaired = StateFile.open(comm, directory / STATE_NAME, layout)
         return cls(comm, directory, state, manifest, notes + repaired)
 

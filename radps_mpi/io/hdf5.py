@@ -29,6 +29,10 @@ ALIGNMENT_BYTES = 1 << 20
 """Datasets of at least this size start on a multiple of it: the usual stripe of parallel file systems."""
 
 
+LIBRARY_ERRORS = (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
+"""What h5py raises for a file whose structure contradicts itself (a UnicodeDecodeError is a ValueError)."""
+
+
 def create_file(
     path: str | os.PathLike[str], comm: Comm | None = None, *, alignment_bytes: int = ALIGNMENT_BYTES
 ) -> h5py.File:
@@ -51,7 +55,7 @@ def create_file(
             **parallel,
         )
     except OSError as error:
-        raise StorageError(f"{path}: can't be created: {_first_line(error)}") from error
+        raise StorageError(f"{path}: can't be created: {first_line(error)}") from error
 
 
 def open_for_writing(path: str | os.PathLike[str], comm: Comm | None = None) -> h5py.File:
@@ -60,7 +64,7 @@ def open_for_writing(path: str | os.PathLike[str], comm: Comm | None = None) -> 
     try:
         return h5py.File(path, "r+", libver=LIBVER, **parallel)
     except OSError as error:
-        raise StorageError(f"{path}: can't be opened for writing: {_first_line(error)}") from error
+        raise StorageError(f"{path}: can't be opened for writing: {first_line(error)}") from error
 
 
 def open_for_reading(path: str | os.PathLike[str]) -> h5py.File:
@@ -76,9 +80,12 @@ def open_for_reading(path: str | os.PathLike[str]) -> h5py.File:
     try:
         file = h5py.File(path, "r", locking="best-effort")
     except OSError as error:
-        raise DataError(f"{path}: can't be read as HDF5: {_first_line(error)}") from error
+        raise DataError(f"{path}: can't be read as HDF5: {first_line(error)}") from error
     try:
         refuse_unsafe(file, path)
+    except LIBRARY_ERRORS as error:
+        file.close()
+        raise DataError(f"{path}: damaged, or not HDF5 as radps writes it: {first_line(error)}") from error
     except BaseException:
         file.close()
         raise
@@ -150,7 +157,7 @@ def get_array(node: h5py.Group | h5py.Dataset, name: str) -> NDArray[Any]:
 def _attribute(node: h5py.Group | h5py.Dataset, name: str) -> Any:
     try:
         return node.attrs[name]
-    except (KeyError, OSError, TypeError) as error:
+    except LIBRARY_ERRORS as error:
         raise DataError(f"{node.file.filename}: attribute {name} of {node.name} is missing or unreadable") from error
 
 
@@ -246,5 +253,7 @@ def attribute_bytes(node: h5py.Group | h5py.Dataset, leave_out: Iterable[str] = 
     return b"".join(parts)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200]
+def first_line(error: Exception) -> str:
+    """The first line of an exception's text, shortened."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

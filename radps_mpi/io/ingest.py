@@ -25,6 +25,7 @@ from radps_mpi.io.ingest_scan import Pair, scan_source, segments_of, selected_ro
 from radps_mpi.io.ingest_turn import turn_observation
 from radps_mpi.io.measurement_set import SetTables, describe
 from radps_mpi.io.measurement_set_rows import MainTable
+from radps_mpi.io.preflight import look_at_measurement_set
 from radps_mpi.io.selection import (
     RowChoice,
     Selection,
@@ -181,6 +182,7 @@ def _plan(
 
 
 def _describe(source: str, selection: Selection) -> tuple[SetTables, str, float]:
+    look_at_measurement_set(source)
     tables = describe(source)
     column = choose_data_column(selection.datacolumn, tables)
     with MainTable(source) as main:

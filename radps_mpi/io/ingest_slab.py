@@ -19,6 +19,10 @@ BLANK = np.complex64(complex(np.nan, np.nan))
 BLANK_REASONS = ("row_flag_samples", "flag_samples", "bad_weight_samples", "zero_weight_samples", "nonfinite_samples")
 """Counts of IngestReport, in the order in which a sample is tested."""
 
+LONGEST_UVW_M = 1e9
+"""Beyond any baseline, to the Moon and farther: such coordinates are damage, and one of them would rule the sorting and every
+check of the w-term."""
+
 _MORTON_BITS = 15
 
 
@@ -62,7 +66,7 @@ def read_rows(main: MainTable, plan: ObservationPlan, numbers: NDArray[np.int64]
         raise DataError(
             f"{main.path}: columns ANTENNA1 and ANTENNA2 aren't in order and a cross hand's partner is missing"
         )
-    bad_uvw = np.logical_not(np.isfinite(uvw_m)).any(axis=1).astype(bool)
+    bad_uvw = np.logical_not(np.abs(uvw_m) <= LONGEST_UVW_M).any(axis=1).astype(bool)
     uvw_m[swapped] *= -1.0
     uvw_m[bad_uvw] = 0.0
     rows["uvw_m"] = uvw_m + 0.0  # no negative zeros

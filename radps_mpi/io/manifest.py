@@ -25,7 +25,9 @@ from radps_mpi.io.durable import CHECKSUM_BYTES, fsync_directory, keep_copy, nam
 MAGIC = b"RADPS-MANIFEST"
 VERSION = 1
 FIRST_LINE_BYTES = 64
-MAX_HEADER_BYTES = 1 << 28
+MAX_HEADER_BYTES = 1 << 24
+MAX_HEADER_BYTES_PER_CHANNEL = 512
+"""A header's arrays hold some numbers per channel; what is longer is not ours, and JSON takes many times its size in memory."""
 MAX_CHANNELS = 4_000_000
 NO_SLOT = 255
 """Slot of a channel whose model is still zero (or whose mask isn't stored)."""
@@ -116,7 +118,8 @@ def _first_line(line: bytes, file_bytes: int, path: Path) -> tuple[int, ...]:
     if version not in LOADERS:
         age = "newer" if version > VERSION else "older"
         raise VersionError(f"{path}: manifest version {version} is {age} than the {VERSION} that this program reads")
-    if header_bytes > MAX_HEADER_BYTES or nchan > MAX_CHANNELS or record != CHANNEL_RECORD.itemsize:
+    most = MAX_HEADER_BYTES + nchan * MAX_HEADER_BYTES_PER_CHANNEL
+    if header_bytes > most or nchan > MAX_CHANNELS or record != CHANNEL_RECORD.itemsize:
         raise DataError(f"{path}: declares {header_bytes} header bytes, {nchan} channels of {record} bytes: impossible")
     if FIRST_LINE_BYTES + header_bytes + nchan * record + CHECKSUM_BYTES != file_bytes:
         raise DataError(f"{path}: cut short or damaged: {file_bytes} bytes, its first line declares another size")

@@ -106,6 +106,8 @@ def describe(path: str) -> SetTables:
         missing = [name for name in INDEX_COLUMNS if name not in columns]
         if missing:
             raise DataError(f"{path}: not a usable MeasurementSet: column {missing[0]} is missing")
+        _require_unit(main, "UVW", "m")
+        _require_unit(main, "TIME", "s")
         time_scale = _time_scale(main, path)
     windows = _windows(root)
     window_of, correlations_of = _data_descriptions(root, len(windows))
@@ -118,6 +120,17 @@ def describe(path: str) -> SetTables:
     )  # fmt: skip
 
 
+def _require_unit(table: Any, column: str, unit: str) -> None:
+    """DataError if a column declares another unit than the format's; none declared is the format's."""
+    if column not in table.colnames():
+        return
+    declared = table.getcolkeywords(column).get("QuantumUnits", unit)
+    found = {declared} if isinstance(declared, str) else set(declared)
+    if found - {unit}:
+        strange = sorted(map(str, found - {unit}))[0]
+        raise DataError(f"{table.name()}: column {column} is in {strange!r}; MeasurementSets have it in {unit}")
+
+
 def _time_scale(main: Any, path: str) -> str:
     scale = main.getcolkeywords("TIME").get("MEASINFO", {}).get("Ref", "UTC")
     if scale not in ("UTC", "TAI"):
@@ -127,6 +140,7 @@ def _time_scale(main: Any, path: str) -> str:
 
 def _fields(root: Path) -> tuple[Field, ...]:
     with open_table(root / "FIELD") as table:
+        _require_unit(table, "PHASE_DIR", "rad")
         names = read_column(table, "NAME")
         return tuple(_field(table, row, str(name)) for row, name in enumerate(names))
 
@@ -164,6 +178,8 @@ def _direction_frame(table: Any, row: int) -> str:
 def _windows(root: Path) -> tuple[SpectralWindow, ...]:
     with open_table(root / "SPECTRAL_WINDOW") as table:
         codes = read_column(table, "MEAS_FREQ_REF") if "MEAS_FREQ_REF" in table.colnames() else [64] * table.nrows()
+        _require_unit(table, "CHAN_FREQ", "Hz")
+        _require_unit(table, "CHAN_WIDTH", "Hz")
         named = _named_frames(table)
         return tuple(_window(table, row, named.get(int(code), f"code {code}")) for row, code in enumerate(codes))
 
@@ -211,6 +227,8 @@ def _antennas(root: Path) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray
     with open_table(root / "ANTENNA") as table:
         if table.nrows() == 0:
             raise DataError(f"{root / 'ANTENNA'}: the table is empty")
+        _require_unit(table, "POSITION", "m")
+        _require_unit(table, "DISH_DIAMETER", "m")
         names = tuple(str(name) for name in read_column(table, "NAME"))
         return names, np.asarray(read_column(table, "POSITION")), np.asarray(read_column(table, "DISH_DIAMETER"))
 

@@ -85,9 +85,19 @@ def _parse_status(data: bytes, path: Path) -> Status:
     try:
         values = json.loads(data)
         known = {entry.name for entry in fields(Status)}
-        return Status(**{key: value for key, value in values.items() if key in known})
+        status = Status(**{key: value for key, value in values.items() if key in known})
+        if not all(_is_of_kind(getattr(status, entry.name), str(entry.type)) for entry in fields(Status)):
+            raise ValueError("an entry is of another kind than it should be")
+        return status
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a status file: {error}") from error
+
+
+def _is_of_kind(value: Any, declared: str) -> bool:
+    kinds: dict[str, tuple[type, ...]] = {
+        "str": (str,), "int": (int,), "float | None": (int, float, type(None)),
+    }
+    return isinstance(value, kinds[declared]) and not isinstance(value, bool)
 
 
 def read_provenance(root: Path) -> list[dict[str, Any]]:

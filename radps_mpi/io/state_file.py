@@ -215,6 +215,8 @@ class StateFile:
 
     def _read(self, name: str, slot: int, chan: int) -> NDArray[Any]:
         dataset, offset = self._place(name, slot, chan)
+        if offset + self.layout.plane_bytes(dataset) > os.fstat(self._fd).st_size:
+            return np.empty((0, 0), _DTYPES[name])  # nothing is allocated for what the file doesn't hold
         plane = np.empty((self.layout.ny, self.layout.nx), _DTYPES[name])
         with naming(self.path, f"reading {dataset} of channel {chan}"):
             got = read_at(self._fd, as_bytes(plane), offset)
@@ -344,6 +346,8 @@ def repair_structure(path: Path, layout: StateLayout) -> list[str]:
     with naming(path, "repairing it", layout.file_bytes), os.fdopen(fd, "r+b"):
         size = os.fstat(fd).st_size
         if size < layout.file_bytes:
+            if layout.file_bytes - size > free_bytes(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             notes.append(f"{path}: {layout.file_bytes - size} bytes missing at its end; the channels there are redone")
             os.truncate(fd, layout.file_bytes)
         if read_structure(fd, layout) != layout.structure:

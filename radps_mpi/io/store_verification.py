@@ -6,10 +6,11 @@ from pathlib import Path
 
 from radps_mpi.config_toml import parse_toml
 from radps_mpi.errors import DataError
+from radps_mpi.io.preflight import look_at_store
 from radps_mpi.io.run_directory import CONFIG_NAME
 from radps_mpi.io.verification import Finding
 from radps_mpi.io.visibility_store import VisibilityStore
-from radps_mpi.parallel import all_or_none
+from radps_mpi.parallel import all_or_none, on_root
 from radps_mpi.parallel.types import Comm
 
 STORE_SUFFIX = ".vis.h5"
@@ -32,6 +33,7 @@ def verify_store(comm: Comm, path: str) -> list[Finding]:
     DataError
         If the store can't be opened: missing, of another version, or damaged in its metadata.
     """
+    on_root(comm, f"checking {path}", lambda: look_at_store(path))
     mine: list[Finding] = []
     with all_or_none(comm, f"verifying {path}"):
         mine = damage_in_share(path, comm.rank, comm.size)

@@ -19,10 +19,12 @@ from radps_mpi.data.observation import ObservationMeta
 from radps_mpi.io import durable, hdf5
 from radps_mpi.io.ingest_slab import clean_row_weights
 from radps_mpi.io.measurement_set_frames import FACTOR_BLOCK, frame_factors
+from radps_mpi.io.seal import write_seal
 from radps_mpi.io.visibility_store import (
     FORMAT,
     ROW_DATASETS,
     VERSION,
+    data_extents,
     dataset_layout,
     metadata_digest,
     row_digest,
@@ -140,6 +142,8 @@ def _write_metadata(
             write_meta(group, meta)
         file.flush()
         hdf5.set_text(file, "metadata_digest", metadata_digest(file))
+        sealed_elsewhere = data_extents(file)
+    write_seal(partial, sealed_elsewhere)
 
 
 def _put_in_place(partial: Path, final: Path) -> None:

@@ -23,6 +23,7 @@ from radps_mpi.data.observation import REPORT_FIELDS, IngestReport, ObservationM
 from radps_mpi.errors import DataError, UsageError
 from radps_mpi.io import hdf5
 from radps_mpi.io.durable import as_bytes, checksum
+from radps_mpi.io.seal import check_seal
 
 FORMAT = "radps_mpi visibility store"
 VERSION = 1
@@ -150,6 +151,15 @@ def metadata_digest(file: h5py.File) -> str:
     return digest.hexdigest()
 
 
+def data_extents(file: h5py.File) -> list[tuple[int, int]]:
+    """(first byte, bytes) of the datasets whose content has checksum tables of its own."""
+    found = []
+    for group in file.values():
+        for name in ("vis", "weight", *ROW_DATASETS):
+            found.append((int(group[name].id.get_offset()), int(group[name].id.get_storage_size())))
+    return sorted(found)
+
+
 def refuse_output(path: str, *, overwrite: bool) -> None:
     """UsageError if a store can't or mustn't be written at ``path``."""
     if not path.endswith(SUFFIX):
@@ -195,6 +205,8 @@ class VisibilityStore:
         DataError
             If the file is missing, broken, unsafe, not a visibility store or one of another version.
         """
+        if Path(path).is_file():
+            check_seal(Path(path))
         file = hdf5.open_for_reading(path)
         try:
             _check_version(file, path)
@@ -206,9 +218,9 @@ class VisibilityStore:
                 raise DataError(f"{path}: its observations aren't numbered from 0")
             if metadata_digest(file) != declared:
                 raise DataError(f"{path}: its metadata don't match their checksum; run 'radps ingest' again")
-        except (KeyError, OSError, RuntimeError, ValueError) as error:
+        except hdf5.LIBRARY_ERRORS as error:
             file.close()
-            raise DataError(f"{path}: not readable as a visibility store: {error}") from error
+            raise DataError(f"{path}: not readable as a visibility store: {hdf5.first_line(error)}") from error
         except BaseException:
             file.close()
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from radps_mpi.journey.describe import Description
 from radps_mpi.journey.masking import MaskSource
 from radps_mpi.journey.ranks import Assignment, assign, work_through
 from radps_mpi.journey.reporting import Reporter
-from radps_mpi.parallel import all_or_none, merge_disjoint
+from radps_mpi.parallel import all_or_none, broadcast, merge_disjoint
 from radps_mpi.parallel.stints import WallTime, work_in_stints
 from radps_mpi.parallel.types import Comm
 
@@ -151,7 +152,7 @@ class Cycles:
             self._cycle(plan, state.cycle + 1)
             done, before = self.state.table, self.state.header["plan"]["iterations_before"]
             state = record_cycle(control, state, plan, done["iterations"] - before, done["model_flux_jy"])
-            self.state.commit({"control": state.to_dict(), "plan": None})
+            self.state.commit({"control": state.to_dict(), "plan": None, "last_plan": self._last_plans(plan)})
         # The state before that last look: a resumed run, perhaps with other limits, looks at the same residuals with it.
         self.state.commit({"control": state.to_dict(), "plan": None, "finished": True})
         return checked
@@ -215,54 +216,118 @@ class Cycles:
                 f"{self.state.directory}: planes of channel {chan} changed on disk while the run was at work; resume it to "
                 "have them checked and recomputed"
             )
+        self._make_model(
+            chan, loaded.residual, psf, loaded.model, cycle, float(plan.cycle_threshold_jy[chan]),
+            int(plan.max_iterations[chan]),
+        )
+
+    def _make_model(
+        self, chan: int, residual: NDArray[np.float32], psf: NDArray[np.float32], model_in: NDArray[np.float32], cycle: int,
+        cycle_threshold_jy: float, max_iterations: int,
+    ) -> NDArray[np.float32]:
+        """One minor cycle; its model is staged and returned."""
         model, result = hogbom(
-            loaded.residual, psf, self.masks.of(chan), gain=self.d.control.gain,
-            cycle_threshold_jy=float(plan.cycle_threshold_jy[chan]), max_iterations=int(plan.max_iterations[chan]),
-            model_in=loaded.model,
+            residual, psf, self.masks.of(chan), gain=self.d.control.gain, cycle_threshold_jy=cycle_threshold_jy,
+            max_iterations=max_iterations, model_in=model_in,
         )
         self.state.stage(
-            chan, model=model, cycle=cycle, iterations=int(loaded.record["iterations"]) + result.iterations,
+            chan, model=model, cycle=cycle, iterations=int(self.state.record(chan)["iterations"]) + result.iterations,
             model_flux_jy=float(model.sum(dtype=np.float64)), start_peak_jy=result.start_peak,
         )
+        return model
+
+    def _last_plans(self, plan: CyclePlan) -> dict[str, Any]:
+        """The control values under which each channel's newest model was made, once ``plan`` has been carried out."""
+        stored = self.state.header.get("last_plan") or {
+            "cycle_threshold_jy": np.zeros(self.d.axis.nchan), "max_iterations": np.zeros(self.d.axis.nchan, np.int64)
+        }
+        return {
+            name: np.where(plan.active, getattr(plan, name), values) for name, values in stored.items()
+        }
 
     def repair(self) -> None:
-        """Recompute PSFs and residuals that a kill tore, from the committed models; their bits are those they had.
+        """Recompute what a kill tore or a disk damaged, from what is intact; its bits are those it had.
 
-        A residual has one slot: it is being overwritten while its channel's new model waits for the commit.
+        A residual has one slot: it is being overwritten while its channel's new model waits for the commit. A damaged model is
+        made again from the cycle before, in its other slot.
         """
-        psf_torn, residual_torn = self._find_torn()
-        torn = psf_torn | residual_torn
-        if not torn.any():
-            return
-        self.report.note(f"{int(torn.sum())} channels were being written when the run stopped; recomputing them")
-        share = assign(self.comm, self.d, self._costs(torn))
+        torn = self._find_torn()
+        for index, phase in ((0, "recomputing PSFs"), (1, "recomputing damaged models"), (2, "recomputing torn planes")):
+            chosen = torn[:, index]
+            if not chosen.any():
+                continue
+            self.report.note(f"{int(chosen.sum())} channels were being written when the run stopped, or are damaged: {phase}")
+            work = (self._psf_block, self._model_block, self._residual_block)[index]
+            share = assign(self.comm, self.d, self._costs(chosen))
+            self._work(share, phase, partial(work, wanted=chosen), {})
+            share.free()
 
-        def recompute(team: Comm, block: ChannelBlock) -> None:
-            if psf_torn[block.start : block.stop].any():
-                images = self.imager.first_pass(team, block)
-                with all_or_none(team, "keeping recomputed PSFs"):
-                    if images is not None:
-                        for chan in block.start + np.flatnonzero(psf_torn[block.start : block.stop]):
-                            self.state.stage(int(chan), psf=images.psf[chan - block.start])
-            if residual_torn[block.start : block.stop].any():
-                self._residual_block(team, block, residual_torn)
-
-        self._work(share, "recomputing torn planes", recompute, {})
-        share.free()
-
-    def _find_torn(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def _find_torn(self) -> NDArray[np.bool_]:
+        """Which PSFs, models and residuals can't be read back: (nchan, 3). A damaged model's residual isn't listed: it is made
+        with the model."""
         table = self.state.table
         made = np.flatnonzero((table["status"] == IMAGED) & (table["flags"] & FLAG_BLANK == 0))
         mine = deal_channels(made, self.comm.rank, self.comm.size)
-        torn, checked = np.zeros((self.d.axis.nchan, 2), np.uint8), np.zeros(self.d.axis.nchan, bool)
+        torn, checked = np.zeros((self.d.axis.nchan, 3), np.uint8), np.zeros(self.d.axis.nchan, bool)
         with all_or_none(self.comm, "checking the state"):
             for chan in mine.tolist():
-                if self.state.read_model(chan) is None:
-                    raise DataError(f"{self.state.directory}: the model of channel {chan} is damaged; start the run again")
-                torn[chan] = self.state.read_psf(chan) is None, self.state.read_residual(chan) is None
+                model_torn = self.state.read_model(chan) is None
+                torn[chan, 0] = self.state.read_psf(chan) is None
+                torn[chan, 1], torn[chan, 2] = model_torn, not model_torn and self.state.read_residual(chan) is None
                 checked[chan] = True
-        merged = merge_disjoint(self.comm, torn, checked).astype(bool)
-        return merged[:, 0], merged[:, 1]
+        return merge_disjoint(self.comm, torn, checked).astype(bool)
+
+    def _psf_block(self, team: Comm, block: ChannelBlock, wanted: NDArray[np.bool_]) -> None:
+        images = self.imager.first_pass(team, block)
+        with all_or_none(team, "keeping recomputed PSFs"):
+            if images is not None:
+                for chan in block.start + np.flatnonzero(wanted[block.start : block.stop]):
+                    self.state.stage(int(chan), psf=images.psf[chan - block.start])
+
+    def _model_block(self, team: Comm, block: ChannelBlock, wanted: NDArray[np.bool_]) -> None:
+        """Repeat the last minor cycle of the ``wanted`` (nchan,) channels of a block whose models are damaged.
+
+        Nothing is committed in between, so that no kill leaves a channel a cycle behind the run's control history.
+        """
+        chans = range(block.start, block.stop)
+        shape = (len(chans), *self.d.geometry.shape)
+        committed = {chan: int(self.state.table[chan]["cycle"]) for chan in chans if wanted[chan]}
+        model: NDArray[np.float32] | None = None
+        with all_or_none(team, f"reading earlier models of channels {block.start} to {block.stop - 1}"):
+            if team.rank == 0:  # alone: who goes back stages the channel
+                model = self._models_of(chans, going_back=wanted)
+        model = broadcast(team, model, shape, np.dtype(np.float32))
+        images = self.imager.residual(team, block, model)
+        with all_or_none(team, f"repeating minor cycles of channels {block.start} to {block.stop - 1}"):
+            if images is not None:
+                for chan, cycle in committed.items():
+                    k = chan - block.start
+                    model[k] = self._repeat_minor_cycle(chan, images[k], model[k], cycle)
+        model = broadcast(team, model, shape, np.dtype(np.float32))
+        images = self.imager.residual(team, block, model)
+        with all_or_none(team, f"keeping residuals of channels {block.start} to {block.stop - 1}"):
+            if images is not None:
+                for chan in committed:
+                    residual = images[chan - block.start]
+                    self.state.stage(chan, residual=residual, **self._peaks(chan, residual))
+
+    def _repeat_minor_cycle(
+        self, chan: int, residual: NDArray[np.float32], model: NDArray[np.float32], cycle: int
+    ) -> NDArray[np.float32]:
+        """The model of ``cycle`` from that of the cycle before, staged."""
+        plan = self._interrupted_plan()
+        running = plan is not None and bool(plan.active[chan]) and cycle > int(self.state.header["control"]["cycle"])
+        stored = self.state.header.get("plan") if running else self.state.header.get("last_plan")
+        psf, record = self.state.read_psf(chan), self.state.record(chan)
+        same_mask = self.state.header.get("mask") == list(self.d.config.deconvolution.mask)
+        if stored is None or psf is None or int(record["cycle"]) != cycle - 1 or not same_mask:
+            raise DataError(
+                f"{self.state.directory}: the model of channel {chan} is damaged and can't be made again from the one before"
+                + ("; start the run again" if same_mask else ": resume the run with the mask that it had")
+            )
+        return self._make_model(
+            chan, residual, psf, model, cycle, float(stored["cycle_threshold_jy"][chan]), int(stored["max_iterations"][chan])
+        )
 
     def _residual_block(self, team: Comm, block: ChannelBlock, wanted: NDArray[np.bool_]) -> None:
         """Residuals of a block from its current models, staged for the ``wanted`` (nchan,) channels."""
@@ -277,10 +342,12 @@ class Cycles:
                 if wanted[chan]:
                     self.state.stage(chan, residual=images[k], **self._peaks(chan, images[k]))
 
-    def _models_of(self, chans: range) -> NDArray[np.float32]:
+    def _models_of(self, chans: range, going_back: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+        """Newest models (nchan, ny, nx); earlier ones for the channels ``going_back`` (nchan,), whose newest are damaged."""
         model = np.zeros((len(chans), *self.d.geometry.shape), np.float32)
         for k, chan in enumerate(chans):
-            plane = self.state.read_model(chan)
+            earlier = going_back is not None and going_back[chan]
+            plane = self.state.load(chan).model if earlier else self.state.read_model(chan)
             if plane is None:
                 raise DataError(f"{self.state.directory}: the model of channel {chan} can't be read back")
             model[k] = plane

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from radps_mpi.config import RunConfig
+from radps_mpi.io.preflight import look_at_store
 from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
 from radps_mpi.journey.describe import Description, describe
 from radps_mpi.journey.inputs import named_store
@@ -41,5 +42,7 @@ def outline(config: RunConfig, comm: Comm) -> str:
 
 
 def _of_store(config: RunConfig) -> Description:
-    with VisibilityStore.open(named_store(config)) as store:
+    path = named_store(config)
+    look_at_store(path)
+    with VisibilityStore.open(path) as store:
         return describe(config, store)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from radps_mpi.data.cycle_report import CycleReport
-from radps_mpi.errors import RadpsError
+from radps_mpi.errors import RadpsError, printable
 from radps_mpi.imaging.stopping import ControlState
 from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.run_directory import RunDirectory, now_text
@@ -32,6 +32,7 @@ class Reporter:
     def note(self, text: str) -> None:
         """One line on stderr and in the log."""
         if self._rank == 0:
+            text = printable(text)
             sys.stderr.write(f"radps: {text}\n")
             sys.stderr.flush()
             self._keep(lambda: self._append(f"{now_text()} {text}\n"))

@@ -140,10 +140,10 @@ def open_state(
     identity = _identity(description, store, gridder)
     _agree(comm, identity, report)
     if on_root(comm, "looking for a state", lambda: commit.exists(directory.root)):
-        state = Checkpoint.open(comm, directory.root)
+        state = Checkpoint.open(comm, directory.root, description.shape)
         for note in state.notes:
             report.note(note)
-        _compare(identity, state.header["identity"], report, directory.root)
+        _compare(identity, state.header.get("identity") or {}, report, directory.root)
         return state, True
     on_root(comm, "looking for space", lambda: _check_space(description, directory.root))
     config = description.config.to_toml()
