@@ -1,0 +1,37 @@
+"""Jobs killed at random: a rank, all of them or mpirun, at any instant or at a named point, again and again; whatever number of
+ranks goes on, the bits are those of an undisturbed run. jobs/soak.sh runs more of the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import kills
+
+pytestmark = [pytest.mark.launches_mpi, pytest.mark.timeout(300)]
+
+RUNS_PER_TEST = 5
+
+
+@pytest.fixture(scope="module")
+def source(dataset: Callable[[str], Path]) -> Path:
+    return dataset("ngc5921_src_contsub.ms")
+
+
+@pytest.fixture(scope="module")
+def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return kills.undisturbed_run(source, tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.mark.parametrize("first", range(1000, 1035, RUNS_PER_TEST))
+def test_killed_runs_end_with_the_bits_of_an_undisturbed_one(
+    source: Path, expected: dict[str, str], tmp_path: Path, first: int
+) -> None:
+    struck = 0
+    for seed in range(first, first + RUNS_PER_TEST):
+        (folder := tmp_path / str(seed)).mkdir()
+        outcome = kills.disturbed_run(source, folder, expected, seed)
+        assert outcome.fault == "", f"seed {seed}, {outcome.where}"
+        struck += outcome.kills
+    assert struck >= RUNS_PER_TEST // 2

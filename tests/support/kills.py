@@ -1,0 +1,141 @@
+"""One job killed somewhere, then gone on with: what a drawn number makes of it. For tests/faults and jobs/soak.sh.
+
+    python tests/support/kills.py KILLS MEASUREMENT_SET [SEED]
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support import jobs
+
+CLEAN = [
+    "--imsize", "64", "--cell", "30arcsec", "--nchan", "36", "--start", "5", "--weighting", "briggs", "--niter", "4000",
+    "--cycleniter", "40", "--threshold", "8mJy", "--nmajor", "2",
+]  # fmt: skip
+
+POINTS = {
+    "ingest-chunk": 1, "ingest-before-sync": 1, "ingest-before-rename": 1, "ingest-after-rename": 1, "reserve": 9,
+    "state-before-rename": 1, "before-write": 60, "mid-write": 60, "before-sync": 6, "before-rename": 6, "mid-rename": 6,
+    "after-rename": 6, "before-done": 6, "product-before-write": 60, "product-before-rename": 7, "product-after-rename": 7,
+}  # fmt: skip
+"""Named points, and how often a rank reaches them at most."""
+
+LONGEST_S = 5.0
+"""Jobs take about so long where nobody disturbs them: instants are drawn from there."""
+
+MOST_KILLS = 3
+_GONE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to a run: ``kills`` that struck, ``where`` the first one did, ``fault`` "" if all is well."""
+
+    kills: int
+    where: str
+    fault: str
+
+
+def disturbed_run(source: Path, folder: Path, expected: dict[str, str], seed: int) -> Outcome:
+    """Start a job that is killed up to MOST_KILLS times, each time on another number of ranks, and let it end."""
+    draw = random.Random(seed)
+    imagename = folder / "cube"
+    args: list[object] = ["image", source, "--imagename", imagename, *CLEAN]
+    struck: list[str] = []
+    for _ in range(MOST_KILLS if draw.random() < 0.3 else 1):
+        where, done = _kill_somewhere(args, draw)
+        if done.returncode in (0, 64):
+            break
+        struck.append(where)
+        args = ["resume", imagename] if Path(f"{imagename}.radps").exists() and _has_config(imagename) else args
+    else:
+        done = jobs.run_radps(args, draw.randint(1, 7))
+    return Outcome(len(struck), struck[0] if struck else "not struck", _fault(done, imagename, expected))
+
+
+def _has_config(imagename: Path) -> bool:
+    return (Path(f"{imagename}.radps") / "config.toml").exists()
+
+
+def _kill_somewhere(args: list[object], draw: random.Random) -> tuple[str, object]:
+    ranks = draw.randint(1, 4)
+    if draw.random() < 0.5:
+        point = draw.choice(sorted(POINTS))
+        fault = f"{point}:{draw.randint(1, POINTS[point])}:{draw.choice(['', str(draw.randrange(ranks))])}"
+        return point, jobs.run_radps(args, ranks, {"RADPS_FAULT": fault})
+    victim = draw.choice(["a rank", "all ranks", "mpirun"])
+    with jobs.Job(args, ranks) as job:
+        time.sleep(draw.uniform(0.0, LONGEST_S))
+        pids = job.rank_pids()
+        if victim == "mpirun":
+            job.process.send_signal(signal.SIGKILL)
+        else:
+            job.kill_ranks(draw.randrange(ranks) if victim == "a rank" else None)
+        done = job.finish(60)
+        _wait_for_the_end_of(pids)
+    return victim, done
+
+
+def _wait_for_the_end_of(pids: list[int]) -> None:
+    """Ranks that have lost their mpirun end by themselves, a little later."""
+    deadline = time.monotonic() + _GONE_S
+    while (left := [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _fault(done: object, imagename: Path, expected: dict[str, str]) -> str:
+    finished_before = done.returncode == 64 and "the run is finished" in done.stderr
+    if done.returncode != 0 and not finished_before:
+        return f"exit status {done.returncode}: {done.stderr[-2000:]}"
+    if jobs.product_hashes(imagename) != expected:
+        return "other bits than those of an undisturbed run"
+    left = [p.name for p in imagename.parent.rglob("*") if p.name.endswith((".partial", ".tmp", ".progress"))]
+    return f"left behind: {left}" if left and not finished_before else ""
+
+
+def undisturbed_run(source: Path, folder: Path) -> dict[str, str]:
+    """Hashes of the products of a run that nothing happens to."""
+    jobs.succeed(["image", source, "--imagename", folder / "cube", *CLEAN], ranks=2)
+    return jobs.product_hashes(folder / "cube")
+
+
+def main() -> int:
+    """So many runs with kills; a line for each that went wrong, and a table of where the first kill struck."""
+    wanted, source, seed = int(sys.argv[1]), Path(sys.argv[2]).resolve(), int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    began, kills, wrong, places = time.monotonic(), 0, 0, Counter()
+    with tempfile.TemporaryDirectory() as name:
+        (straight := Path(name) / "straight").mkdir()
+        expected = undisturbed_run(source, straight)
+        while kills < wanted:
+            (folder := Path(name) / str(seed)).mkdir()
+            outcome = disturbed_run(source, folder, expected, seed)
+            kills += outcome.kills
+            places[outcome.where] += 1
+            if outcome.fault:
+                wrong += 1
+                print(f"seed {seed}: {outcome.where}: {outcome.fault}", flush=True)
+            shutil.rmtree(folder)
+            seed += 1
+    for where, count in places.most_common():
+        print(f"{count:6d}  {where}")
+    print(f"{kills} kills in {sum(places.values())} runs, {wrong} wrong, {time.monotonic() - began:.0f} s")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
