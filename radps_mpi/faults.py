@@ -1,8 +1,9 @@
 """Named points where a test can kill, fail or starve a rank: nothing happens unless RADPS_FAULT is set.
 
 ``RADPS_FAULT="point[:nth[:rank[:action]]]"``: at the ``nth`` time (default 1) that a process of rank ``rank`` (default
-any) reaches ``point``, do ``action``: ``kill`` (SIGKILL, the default), ``raise`` (an :class:`InjectedFault`) or
-``enospc`` (the OSError of a full disk). Fields may be empty: ``mid-write::2:enospc``.
+any) reaches ``point``, do ``action``: ``kill`` (SIGKILL, the default), ``raise`` (an :class:`InjectedFault`),
+``enospc`` (the OSError of a full disk) or ``wait`` (for as long as the file named by RADPS_FAULT_HOLD exists, which is
+filled to say that the point is reached). Fields may be empty: ``mid-write::2:enospc``.
 
 Points of the checkpoint, in the order in which a run passes them: ``state-before-rename`` (created, still
 ``.partial``), ``before-write``, ``mid-write`` (half of a plane is written), ``before-sync``, ``before-rename`` (the
@@ -12,15 +13,18 @@ in place), ``after-rename``, ``before-done``. Other rooms name theirs ``ingest-*
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from radps_mpi.errors import UsageError
 from radps_mpi.launcher import launcher_rank
 
-ACTIONS = ("kill", "raise", "enospc")
+ACTIONS = ("kill", "raise", "enospc", "wait")
 
 
 class InjectedFault(RuntimeError):
@@ -78,7 +82,18 @@ def _strike(fault: _Fault) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if fault.action == "enospc":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if fault.action == "wait":
+        _wait_while_held(Path(os.environ["RADPS_FAULT_HOLD"]))
+        return
     raise InjectedFault(f"injected at {fault.point}")
+
+
+def _wait_while_held(hold: Path) -> None:
+    """What has been let go already, or is let go before it is filled, holds nobody up."""
+    with contextlib.suppress(FileNotFoundError), hold.open("r+") as file:
+        file.write("reached")
+    while hold.exists():
+        time.sleep(0.02)
 
 
 arm(os.environ.get("RADPS_FAULT", ""))
