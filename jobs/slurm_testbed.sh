@@ -6,7 +6,8 @@
 #   bash jobs/slurm_testbed.sh stop DIR      cancels all jobs and ends every process; logs stay in DIR/log
 #
 # All files and sockets are in DIR. `start` does nothing where it runs already, and begins with an empty queue where an earlier
-# one was not stopped. Slurm's programs are installed when this runs as root on Debian or Ubuntu, unless RADPS_NO_APT is set.
+# one was not stopped. Slurm's programs are installed when this runs as root on Debian or Ubuntu, unless RADPS_NO_APT is set;
+# exit status 69 says that they are missing.
 set -euo pipefail
 
 PACKAGES="slurm-wlm munge"
@@ -40,13 +41,13 @@ can_use_apt() { [ "$(id -u)" = 0 ] && [ -z "${RADPS_NO_APT:-}" ] && command -v a
 install_packages() {
   are_there && return 0
   local how="install Slurm and munge (Debian, Ubuntu: apt-get install $PACKAGES)"
-  can_use_apt || fail "no Slurm here: $how"
+  can_use_apt || status=69 fail "no Slurm here: $how"
   say "installing $PACKAGES"
   export DEBIAN_FRONTEND=noninteractive
   # shellcheck disable=SC2086 # one word per package
   { apt-get -o Acquire::Retries=3 -qq update && apt-get -o Acquire::Retries=3 -qq install -y --no-install-recommends $PACKAGES; } \
-    >"$DIR/log/apt.log" 2>&1 </dev/null || fail "apt-get failed, see $DIR/log/apt.log: $how"
-  are_there || fail "the packages lack one of: $PROGRAMS"
+    >"$DIR/log/apt.log" 2>&1 </dev/null || status=69 fail "apt-get failed, see $DIR/log/apt.log: $how"
+  are_there || status=69 fail "the packages lack one of: $PROGRAMS"
 }
 
 # --- processes --------------------------------------------------------------------------------------------------------
