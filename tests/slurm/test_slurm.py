@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import jobs
@@ -26,7 +27,7 @@ def reached(hold: Path) -> bool:
 
 
 def test_a_job_told_to_stop_at_its_time_limit_finishes_in_its_second_attempt(
-    slurm, config: Path, hold: Path, undisturbed: dict[str, str]
+    slurm: Any, config: Path, hold: Path, undisturbed: dict[str, str]
 ) -> None:
     limit = ("--time=1", "--signal=B:USR1@45")
     job = slurm.submit(config, options=limit, hold=hold, fault=IN_THE_FIRST_MAJOR_CYCLE)
@@ -40,7 +41,7 @@ def test_a_job_told_to_stop_at_its_time_limit_finishes_in_its_second_attempt(
 
 
 def test_a_job_requeued_in_the_middle_gives_the_same_bits(
-    slurm, config: Path, hold: Path, undisturbed: dict[str, str]
+    slurm: Any, config: Path, hold: Path, undisturbed: dict[str, str]
 ) -> None:
     job = slurm.submit(config, hold=hold, fault=IN_THE_FIRST_MAJOR_CYCLE)
     slurm.wait(job, lambda: reached(hold))
@@ -52,14 +53,14 @@ def test_a_job_requeued_in_the_middle_gives_the_same_bits(
     assert jobs.product_hashes(config.with_suffix("")) == undisturbed
 
 
-def test_an_array_images_one_set_with_each_job(slurm, config: Path, undisturbed: dict[str, str]) -> None:
+def test_an_array_images_one_set_with_each_job(slurm: Any, config: Path, undisturbed: dict[str, str]) -> None:
     configs = [config, Path(shutil.copy(config, config.with_name("second.toml")))]
     slurm.finish(slurm.submit(*configs, options=("--array=0-1",)))
     for path in configs:
         assert jobs.product_hashes(path.with_suffix("")) == undisturbed
 
 
-def test_an_error_in_the_parameters_ends_the_job_with_its_status(slurm, config: Path) -> None:
+def test_an_error_in_the_parameters_ends_the_job_with_its_status(slurm: Any, config: Path) -> None:
     config.write_text(config.read_text() + "no_such_parameter = 1\n")
     job = slurm.submit(config)
     slurm.wait(job, lambda: slurm.states(job) == ["FAILED"])
