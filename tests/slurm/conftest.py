@@ -89,7 +89,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     """The testbed; skipped, with its reason, where Slurm is missing and can't be installed."""
     folder = tmp_path_factory.mktemp("slurm")
     bed = folder / "bed"
-    started = subprocess.run(["bash", str(TESTBED), "start", str(bed)], capture_output=True, text=True, timeout=300, check=False)
+    start = ["bash", str(TESTBED), "start", str(bed)]
+    started = subprocess.run(start, capture_output=True, text=True, timeout=300, check=False)
     if started.returncode == NO_SLURM:
         pytest.skip(started.stderr.strip().splitlines()[-1])
     try:
