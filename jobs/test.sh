@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Sets up what is missing and runs the tests:
 #
-#   bash jobs/test.sh                      everything: lint, serial, then under 2, 3 and 4 ranks
+#   bash jobs/test.sh                      everything: lint, serial, under 2, 3 and 4 ranks, on a Slurm
 #   bash jobs/test.sh lint                 ruff, mypy and the contracts on imports
 #   bash jobs/test.sh serial [ARGS...]     pytest in one process
 #   bash jobs/test.sh bounds [ARGS...]     the kernels' tests with every array index checked
 #   bash jobs/test.sh ranks [ARGS...]      pytest under 2, 3 and 4 ranks
+#   bash jobs/test.sh slurm [ARGS...]      the batch script on a Slurm of its own, or why that was skipped
 #   bash jobs/test.sh N [ARGS...]          pytest under N ranks
 #
 # ARGS go to pytest (-k beams, a file, ...). Of several ranks only the first prints; the others write .cache/test/*.log,
@@ -16,9 +17,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 stage=${1:-all}
 [ $# -eq 0 ] || shift
 case $stage in
-  all | lint | serial | bounds | ranks | [1-9] | [1-9][0-9]) ;;
+  all | lint | serial | bounds | ranks | slurm | [1-9] | [1-9][0-9]) ;;
   *)
-    echo "jobs/test.sh: no stage '$stage': all, lint, serial, bounds, ranks or a number of ranks" >&2
+    echo "jobs/test.sh: no stage '$stage': all, lint, serial, bounds, ranks, slurm or a number of ranks" >&2
     exit 64
     ;;
 esac
@@ -74,6 +75,10 @@ bounds() {
   NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$RADPS_ROOT/.cache/numba-bounds pytest_serial bounds -m "not mpi and not launches_mpi" "$@"
 }
 
+serial() { pytest_serial serial -m "not slurm" "$@"; }
+
+on_slurm() { pytest_serial slurm -m slurm -rs "${@:-tests/slurm}"; }
+
 # Files with tests for several ranks, so that ranks don't import all the others; nothing if ARGS name files.
 files_for_ranks() {
   local arg
@@ -105,14 +110,16 @@ on_ranks() { # on_ranks N ARGS...
 case $stage in
   all)
     lint
-    pytest_serial serial "$@"
+    serial "$@"
     bounds tests/kernels
     for n in 2 3 4; do on_ranks "$n" "$@"; done
+    on_slurm "$@"
     ;;
   lint) lint ;;
-  serial) pytest_serial serial "$@" ;;
+  serial) serial "$@" ;;
   bounds) bounds "${@:-tests/kernels}" ;;
   ranks) for n in 2 3 4; do on_ranks "$n" "$@"; done ;;
+  slurm) on_slurm "$@" ;;
   *) on_ranks "$stage" "$@" ;;
 esac
 

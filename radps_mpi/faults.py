@@ -3,7 +3,8 @@
 ``RADPS_FAULT="point[:nth[:rank[:action]]]"``: at the ``nth`` time (default 1) that a process of rank ``rank`` (default
 any) reaches ``point``, do ``action``: ``kill`` (SIGKILL, the default), ``raise`` (an :class:`InjectedFault`), ``exit`` (at
 once, with status 9), ``hang`` (for ever), ``usr1`` (the signal that asks a job to stop, sent to itself), ``enospc``, ``eio``
-or ``erofs`` (the OSError of a full, a failing or a read-only disk). Fields may be empty: ``mid-write::2:enospc``.
+or ``erofs`` (the OSError of a full, a failing or a read-only disk) or ``wait`` (for as long as the file named by
+RADPS_FAULT_HOLD exists, which is filled to say that the point is reached). Fields may be empty: ``mid-write::2:enospc``.
 
 Points of the checkpoint, in the order in which a run passes them: ``state-before-rename`` (created, still
 ``.partial``), ``before-write``, ``mid-write`` (half of a plane is written), ``before-sync``, ``before-rename`` (the
@@ -13,17 +14,19 @@ in place), ``after-rename``, ``before-done``. Other rooms name theirs ``ingest-*
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from radps_mpi.errors import UsageError
 from radps_mpi.launcher import launcher_rank
 
 _ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "erofs": errno.EROFS}
-ACTIONS = ("kill", "raise", "exit", "hang", "usr1", *_ERRORS)
+ACTIONS = ("kill", "raise", "exit", "hang", "usr1", "wait", *_ERRORS)
 
 
 class InjectedFault(RuntimeError):
@@ -89,7 +92,18 @@ def _strike(fault: _Fault) -> None:
         time.sleep(1.0)
     if number := _ERRORS.get(fault.action):
         raise OSError(number, os.strerror(number))
+    if fault.action == "wait":
+        _wait_while_held(Path(os.environ["RADPS_FAULT_HOLD"]))
+        return
     raise InjectedFault(f"injected at {fault.point}")
+
+
+def _wait_while_held(hold: Path) -> None:
+    """What has been let go already, or is let go before it is filled, holds nobody up."""
+    with contextlib.suppress(FileNotFoundError), hold.open("r+") as file:
+        file.write("reached")
+    while hold.exists():
+        time.sleep(0.02)
 
 
 arm(os.environ.get("RADPS_FAULT", ""))

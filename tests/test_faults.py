@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +43,28 @@ def test_a_full_disk_is_the_error_that_the_system_would_give() -> None:
     with pytest.raises(OSError) as caught:
         faults.reach("here")
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_process_waits_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    monkeypatch.setenv("RADPS_FAULT_HOLD", str(hold))
+    faults.arm("here:::wait")
+    waiting = threading.Thread(target=faults.reach, args=("here",))
+    waiting.start()
+    while not hold.read_text():
+        time.sleep(0.01)
+    assert waiting.is_alive()
+    hold.unlink()
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()
+
+
+def test_what_was_let_go_before_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADPS_FAULT_HOLD", str(tmp_path / "none"))
+    faults.arm("here:::wait")
+    faults.reach("here")
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_ranks_are_spared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,7 +175,7 @@ def test_a_model_damaged_in_the_middle_of_a_cycle_is_made_again_with_its_bits(
     from radps_mpi.io.state_file import StateLayout
 
     args = ["image", small_store, "--imagename", tmp_path / "cube", *IMAGE]
-    assert jobs.run_radps(args, 1, {"RADPS_FAULT": "after-rename:9:0"}).returncode == 137
+    assert jobs.run_radps(args, 1, {"RADPS_FAULT": "after-rename:7:0"}).returncode == 137
     root = tmp_path / "cube.radps"
     read = manifest.read(root / "manifest")
     assert read.header["plan"] is not None and read.table["cycle"][1] == read.header["control"]["cycle"] + 1 > 1

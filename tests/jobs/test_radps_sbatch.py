@@ -39,13 +39,14 @@ class Site:
         return {"PATH": f"{self.root / 'bin'}:/usr/bin:/bin", "SLURM_SUBMIT_DIR": str(self.root), "SLURM_JOB_ID": "17",
                 "SLURM_RESTART_COUNT": str(restarts)}  # fmt: skip
 
-    def start(self, restarts: int = 0) -> subprocess.Popen[str]:
+    def start(self, restarts: int = 0, **variables: str) -> subprocess.Popen[str]:
         template = REPOSITORY / "jobs" / "radps.sbatch"
-        return subprocess.Popen(["bash", str(template)], env=self.environment(restarts), text=True,
+        command = ["bash", str(template), "runs/ngc5921.toml", "runs/orion.toml"]
+        return subprocess.Popen(command, env=self.environment(restarts) | variables, text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
 
-    def submit(self, restarts: int = 0) -> tuple[int, str]:
-        job = self.start(restarts)
+    def submit(self, restarts: int = 0, **variables: str) -> tuple[int, str]:
+        job = self.start(restarts, **variables)
         output, _ = job.communicate(timeout=30)
         return job.returncode, output
 
@@ -62,24 +63,25 @@ def test_a_first_attempt_makes_the_image_and_ends_well(site: Site) -> None:
     status, _ = site.submit()
     assert status == 0
     assert len(site.calls()) == 1
-    assert " radps image obs1.ms obs2.ms --imagename runs/ngc5921 " in site.calls()[0]
+    assert site.calls()[0].endswith(" radps image --config runs/ngc5921.toml --imagename runs/ngc5921")
 
 
 def test_a_job_stopped_in_time_is_queued_again(site: Site) -> None:
     site.launcher_ends_with(75)
     status, output = site.submit()
-    assert status == 0
+    assert status == 75
     assert site.calls()[-1] == "scontrol requeue 17"
     assert "exit 75, requeued" in output
 
 
-def test_a_killed_job_is_queued_again(site: Site) -> None:
-    site.launcher_ends_with(137)
-    assert site.submit()[0] == 0
+@pytest.mark.parametrize("status", [137, 138, 143])
+def test_a_killed_job_is_queued_again(site: Site, status: int) -> None:
+    site.launcher_ends_with(status)
+    assert site.submit()[0] == status
     assert site.calls()[-1] == "scontrol requeue 17"
 
 
-@pytest.mark.parametrize("status", [1, 64, 65, 74])
+@pytest.mark.parametrize("status", [1, 64, 65, 74, 139])
 def test_an_error_that_would_come_back_ends_the_job(site: Site, status: int) -> None:
     site.launcher_ends_with(status)
     assert site.submit()[0] == status
@@ -96,7 +98,20 @@ def test_an_attempt_with_committed_state_resumes(site: Site) -> None:
 def test_an_attempt_killed_before_its_first_commit_starts_again(site: Site) -> None:
     (site.root / "runs" / "ngc5921.radps").mkdir()
     assert site.submit(restarts=1)[0] == 0
-    assert " image obs1.ms " in site.calls()[0]
+    assert " image --config " in site.calls()[0]
+
+
+def test_each_job_of_an_array_has_a_file_of_its_own(site: Site) -> None:
+    site.launcher_ends_with(75)
+    assert site.submit(SLURM_ARRAY_JOB_ID="16", SLURM_ARRAY_TASK_ID="1")[0] == 75
+    assert " --config runs/orion.toml --imagename runs/orion" in site.calls()[0]
+    assert site.calls()[-1] == "scontrol requeue 16_1"
+
+
+def test_an_array_of_more_jobs_than_files_is_refused(site: Site) -> None:
+    status, output = site.submit(SLURM_ARRAY_JOB_ID="16", SLURM_ARRAY_TASK_ID="2")
+    assert status != 0
+    assert "name one TOML file" in output
 
 
 def test_attempts_end_somewhere(site: Site) -> None:
@@ -123,5 +138,6 @@ def test_the_warning_of_the_time_limit_reaches_the_launcher_and_its_status_count
         time.sleep(0.02)
     os.kill(job.pid, signal.SIGUSR1)
     output, _ = job.communicate(timeout=30)
-    assert job.returncode == 0, output
+    assert job.returncode == 75, output
+    assert "told to stop" in output
     assert site.calls()[-1] == "scontrol requeue 17"

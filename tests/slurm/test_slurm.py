@@ -1,0 +1,70 @@
+"""The batch script on a real Slurm: stopped by its time limit, requeued in the middle, as an array."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import jobs
+
+pytestmark = [pytest.mark.launches_mpi, pytest.mark.slurm, pytest.mark.timeout(150)]
+
+IN_THE_FIRST_MAJOR_CYCLE = "before-write:60:0:wait"
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Path:
+    """Rank 0 waits at its fault point while this exists."""
+    path = tmp_path / "hold"
+    path.touch()
+    return path
+
+
+def reached(hold: Path) -> bool:
+    return hold.read_text() == "reached"
+
+
+def test_a_job_told_to_stop_at_its_time_limit_finishes_in_its_second_attempt(
+    slurm: Any, config: Path, hold: Path, undisturbed: dict[str, str]
+) -> None:
+    job = slurm.submit(config, options=("--time=10", "--signal=B:USR1@45"), hold=hold, fault=IN_THE_FIRST_MAJOR_CYCLE)
+    slurm.wait(job, lambda: reached(hold))
+    slurm.ask("scontrol", "update", f"JobId={job}", "TimeLimit=1")  # now that the run is in the middle of its work
+    slurm.wait(job, lambda: "told to stop" in slurm.log(job))
+    time.sleep(1.0)  # from the script to the ranks
+    hold.unlink()
+    slurm.finish(job)
+    assert "exit 75, requeued" in slurm.log(job)
+    assert f"attempt 2: radps resume {config.with_suffix('')}" in slurm.log(job)
+    assert jobs.product_hashes(config.with_suffix("")) == undisturbed
+
+
+def test_a_job_requeued_in_the_middle_gives_the_same_bits(
+    slurm: Any, config: Path, hold: Path, undisturbed: dict[str, str]
+) -> None:
+    job = slurm.submit(config, hold=hold, fault=IN_THE_FIRST_MAJOR_CYCLE)
+    slurm.wait(job, lambda: reached(hold))
+    slurm.ask("scontrol", "requeue", job)
+    hold.unlink()
+    slurm.finish(job)
+    assert slurm.attempts(job) == 1
+    assert f"attempt 2: radps resume {config.with_suffix('')}" in slurm.log(job)
+    assert jobs.product_hashes(config.with_suffix("")) == undisturbed
+
+
+def test_an_array_images_one_set_with_each_job(slurm: Any, config: Path, undisturbed: dict[str, str]) -> None:
+    configs = [config, Path(shutil.copy(config, config.with_name("second.toml")))]
+    slurm.finish(slurm.submit(*configs, options=("--array=0-1",)))
+    for path in configs:
+        assert jobs.product_hashes(path.with_suffix("")) == undisturbed
+
+
+def test_an_error_in_the_parameters_ends_the_job_with_its_status(slurm: Any, config: Path) -> None:
+    config.write_text(config.read_text() + "no_such_parameter = 1\n")
+    job = slurm.submit(config)
+    slurm.wait(job, lambda: slurm.states(job) == ["FAILED"])
+    assert "ExitCode=64:0" in slurm.ask("scontrol", "show", "job", job)
+    assert slurm.attempts(job) == 0
