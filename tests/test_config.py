@@ -246,7 +246,7 @@ def test_a_configuration_with_nothing_left_at_its_default_survives_toml() -> Non
                 gain=0.05, threshold="8mJy", cycleniter=100, cyclefactor=1.5, minpsffraction=0.1, maxpsffraction=0.7,
                 nmajor=3, control="plane", mask=["circle[[128pix,128pix],80pix]", "m.fits"], restoringbeam="common",
                 memory_per_rank="2GB", threads=2, row_groups=3, products=["image", "psf"], keep_state=True, overwrite=True,
-                    timeline=True)
+                timeline=True, max_time="90min", stall_timeout="1h")
     unchanged = {"deconvolver", "usemask", "pbmask"}  # one choice only, or excluded by mask
     at_default = {name for name in made.flat() if made.flat()[name] == make().flat()[name]} - {"imagename"}
     assert at_default - {"intent", "scan", "antenna", "timerange", "uvrange", "observation", "specmode"} == unchanged

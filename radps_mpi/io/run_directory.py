@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from radps_mpi import faults
 from radps_mpi.errors import DataError, UsageError
 from radps_mpi.io.durable import fsync_directory, naming, replace_file
 from radps_mpi.io.run_lock import LOCK_NAME, RunLock
@@ -132,6 +133,8 @@ def _create(root: Path) -> None:
             if any(root.iterdir()) and not (root / LOCK_NAME).exists():
                 raise UsageError(f"{root} exists and isn't a run directory of radps (no file {LOCK_NAME} in it)")
         root.mkdir(exist_ok=True)
+        (root / LOCK_NAME).touch()  # first: what marks the directory as ours if a kill comes next
+        faults.reach("run-directory")
         (root / LOGS_NAME).mkdir(exist_ok=True)
         fsync_directory(root.parent)
 

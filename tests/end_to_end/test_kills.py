@@ -205,3 +205,12 @@ def test_a_full_disk_is_one_clear_line_and_the_run_can_go_on_later(
     assert "No space left on device" in line and str(imagename) in line
     jobs.succeed(["resume", imagename], ranks=1)
     assert_finished(imagename, undisturbed)
+
+
+def test_a_run_killed_while_its_directory_is_made_can_be_started_again(
+    galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    imagename, args = tmp_path / "cube", ["image", galaxy_store, "--imagename", tmp_path / "cube", *CLEAN]
+    assert jobs.run_radps(args, 2, {"RADPS_FAULT": "run-directory:1:0"}).returncode == KILLED
+    jobs.succeed(args, ranks=2)
+    assert_finished(imagename, undisturbed)
