@@ -3,8 +3,9 @@
 ``RADPS_FAULT="point[:nth[:rank[:action]]]"``: at the ``nth`` time (default 1) that a process of rank ``rank`` (default
 any) reaches ``point``, do ``action``: ``kill`` (SIGKILL, the default), ``raise`` (an :class:`InjectedFault`), ``exit`` (at
 once, with status 9), ``hang`` (for ever), ``usr1`` (the signal that asks a job to stop, sent to itself), ``enospc``, ``eio``
-or ``erofs`` (the OSError of a full, a failing or a read-only disk) or ``wait`` (for as long as the file named by
-RADPS_FAULT_HOLD exists, which is filled to say that the point is reached). Fields may be empty: ``mid-write::2:enospc``.
+or ``erofs`` (the OSError of a full, a failing or a read-only disk), ``nan`` (in a result, see
+:func:`poison`) or ``wait`` (for as long as the file named by RADPS_FAULT_HOLD exists, which is filled to say that the point is
+reached). Fields may be empty: ``mid-write::2:enospc``.
 
 Points of the checkpoint, in the order in which a run passes them: ``state-before-rename`` (created, still
 ``.partial``), ``before-write``, ``mid-write`` (half of a plane is written), ``before-sync``, ``before-rename`` (the
@@ -21,12 +22,16 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from radps_mpi.errors import UsageError
 from radps_mpi.launcher import launcher_rank
 
 _ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "erofs": errno.EROFS}
-ACTIONS = ("kill", "raise", "exit", "hang", "usr1", "wait", *_ERRORS)
+ACTIONS = ("kill", "raise", "exit", "hang", "usr1", "wait", "nan", *_ERRORS)
 
 
 class InjectedFault(RuntimeError):
@@ -96,6 +101,14 @@ def _strike(fault: _Fault) -> None:
         _wait_while_held(Path(os.environ["RADPS_FAULT_HOLD"]))
         return
     raise InjectedFault(f"injected at {fault.point}")
+
+
+def poison(point: str, values: NDArray[Any]) -> None:
+    """Put a NaN into ``values`` where the action at ``point`` is ``nan``: what a failing processor may do."""
+    if _armed is not None and _armed.action == "nan" and _armed.point == point:
+        _armed.reached += 1
+        if _armed.reached == _armed.nth:
+            values.reshape(-1)[values.size // 2] = np.nan
 
 
 def _wait_while_held(hold: Path) -> None:

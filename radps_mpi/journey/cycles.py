@@ -6,6 +6,7 @@ from it alone, so that they don't depend on who computed what, nor on how often 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_mpi import timeline
+from radps_mpi import faults, timeline
 from radps_mpi.data.beam import NULL_BEAM, Beam
 from radps_mpi.decomposition import ChannelBlock, Team, deal_channels
 from radps_mpi.errors import DataError
@@ -108,6 +109,12 @@ class Cycles:
         )
 
     def _peaks(self, chan: int, residual: NDArray[np.float32]) -> dict[str, Any]:
+        faults.poison("residual", residual)
+        if not np.isfinite(residual.sum(dtype=np.float64)):
+            raise DataError(
+                f"the residual of channel {chan} came out as NaN or infinity on {os.uname().nodename} from finite "
+                "visibilities: they are too large for float32, or a processor fails there; nothing of it is kept"
+            )
         mask = self.masks.of(chan)
         return {
             "peak_residual_jy": peak_in_mask(residual, mask),

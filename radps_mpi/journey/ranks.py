@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from radps_mpi import alarm, timeline
 from radps_mpi.decomposition import ChannelBlock, Team, settle_teams
 from radps_mpi.journey.describe import Description
-from radps_mpi.parallel import any_rank, split
+from radps_mpi.parallel import all_or_none, any_rank, split
 from radps_mpi.parallel.stints import WallTime, work_in_stints
 from radps_mpi.parallel.types import Comm
 
@@ -70,7 +70,8 @@ def work_through(
 
     def step(number: int) -> None:
         if team is not None and number < len(blocks):
-            work(team, blocks[number])
+            with all_or_none(team, what):  # else the team would wait for one that failed alone, in the question below
+                work(team, blocks[number])
 
     def stopping() -> bool:
         asked = bool(alarm.asked())

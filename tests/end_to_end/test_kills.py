@@ -145,6 +145,14 @@ def test_a_run_whose_ranks_share_blocks_resumes_to_the_same_bits_where_they_dont
     assert_finished(tmp_path / "cube", jobs.product_hashes(tmp_path / "straight"))
 
 
+def test_a_rank_that_fails_alone_in_a_team_doesnt_leave_the_others_waiting(two_nights_store: Path, tmp_path: Path) -> None:
+    shared = ["--imsize", "64", "--cell", "30arcsec", "--nchan", "20", "--row-groups", "2"]
+    args = ["image", two_nights_store, "--imagename", tmp_path / "cube", *shared]
+    failed = jobs.run_radps(args, 4, {"RADPS_FAULT": "before-write:1:2:eio"}, timeout=30)
+    assert failed.returncode == 74 and "Input/output error" in jobs.error_lines(failed)[0], failed.stderr
+    jobs.succeed(["resume", tmp_path / "cube"], ranks=2)
+
+
 def test_a_run_killed_while_it_ingests_starts_over_and_gives_the_same_bits(
     galaxy: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:

@@ -1,0 +1,118 @@
+"""Disks that are full, fail or go away, and numbers that aren't any: one line soon, nothing committed is lost, and the run goes
+on when it can."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import jobs
+
+from .conftest import IMAGE
+
+pytestmark = pytest.mark.launches_mpi
+
+AT_WORK = "before-write:11:0:wait"
+"""In the first minor cycles, with a state of four channels."""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB; skipped where it can't be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """A file that leaves no room."""
+    path = folder / "filler"
+    with open(path, "wb", buffering=0) as file:
+        try:
+            while file.write(bytes(1 << 14)):
+                pass
+        except OSError:
+            return path
+    raise AssertionError("the disk has no end")
+
+
+def disturbed(args: list[object], hold: Path, disturb: Callable[[], object]) -> subprocess.CompletedProcess[str]:
+    """A job on which ``disturb`` is done while rank 0 waits in its first minor cycles; it must end within 10 s."""
+    hold.touch()
+    with jobs.Job(args, 2, {"RADPS_FAULT": AT_WORK, "RADPS_FAULT_HOLD": str(hold)}) as job:
+        assert job.wait_until(lambda: hold.read_text() == "reached")
+        disturb()
+        hold.unlink()
+        began = time.monotonic()
+        done = job.finish(60)
+    assert time.monotonic() - began < 10.0
+    return done
+
+
+def test_a_disk_too_small_for_the_run_is_refused_before_it_begins(small_store: Path, small_disk: Path) -> None:
+    large = ["--imsize", "512", "--cell", "1arcsec", "--outframe", "TOPO", "--pblimit=-0.1"]
+    done = jobs.run_radps(["image", small_store, "--imagename", small_disk / "cube", *large], 2)
+    assert done.returncode == 74
+    (line,) = jobs.error_lines(done)
+    assert str(small_disk) in line and "the run needs" in line and "are free" in line
+
+
+def test_a_disk_that_fills_up_ends_the_job_and_the_next_goes_on(
+    small_store: Path, kept_run: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    imagename = small_disk / "cube"
+    args = ["image", small_store, "--imagename", imagename, *IMAGE]
+    done = disturbed(args, tmp_path / "hold", lambda: fill(small_disk))
+    assert done.returncode == 74, done.stderr
+    (line,) = jobs.error_lines(done)
+    assert "No space left on device" in line and str(imagename) in line and "bytes needed" in line
+    (small_disk / "filler").unlink()
+    jobs.succeed(["resume", imagename], 3)
+    assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
+
+
+def test_a_run_whose_directory_goes_away_ends(small_store: Path, tmp_path: Path) -> None:
+    imagename = tmp_path / "runs" / "cube"
+    args = ["image", small_store, "--imagename", imagename, *IMAGE]
+    done = disturbed(args, tmp_path / "hold", lambda: os.rename(tmp_path / "runs", tmp_path / "away"))
+    assert done.returncode == 74, done.stderr
+    assert str(imagename) in jobs.error_lines(done)[0]
+    shutil.move(tmp_path / "away", tmp_path / "runs")
+    jobs.succeed(["resume", imagename], 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("before-write:12:1:eio", "Input/output error"), ("before-sync:2:0:eio", "Input/output error"),
+     ("before-rename:3:0:erofs", "Read-only file system"), ("product-before-write:3:1:eio", "Input/output error")],
+)  # fmt: skip
+def test_a_disk_that_fails_ends_the_job_and_the_next_goes_on(
+    small_store: Path, kept_run: Path, tmp_path: Path, fault: str, said: str
+) -> None:
+    imagename = tmp_path / "cube"
+    done = jobs.run_radps(["image", small_store, "--imagename", imagename, *IMAGE], 2, {"RADPS_FAULT": fault})
+    assert done.returncode == 74, done.stderr
+    (line,) = jobs.error_lines(done)
+    assert said in line and str(imagename) in line
+    jobs.succeed(["resume", imagename], 1)
+    assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
+
+
+def test_a_nan_out_of_finite_numbers_ends_the_job_by_rank_and_host(small_store: Path, kept_run: Path, tmp_path: Path) -> None:
+    imagename = tmp_path / "cube"
+    done = jobs.run_radps(["image", small_store, "--imagename", imagename, *IMAGE], 2, {"RADPS_FAULT": "residual:5:1:nan"})
+    assert done.returncode == 65, done.stderr
+    (line,) = jobs.error_lines(done)
+    assert "rank 1 failed" in line and os.uname().nodename in line and "NaN" in line
+    jobs.succeed(["resume", imagename], 1)
+    assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
