@@ -30,6 +30,7 @@ interpreter, ends the process this much later."""
 
 _asked = ""
 _doing = ""
+_waiting = False
 _last_beat_s = 0.0
 _last_rearmed_s = 0.0
 _stall_timeout_s = 0.0
@@ -41,17 +42,25 @@ def asked() -> str:
     return _asked
 
 
-def beat(doing: str) -> None:
-    """Say that this process is getting on, and with what."""
-    global _doing, _last_beat_s
-    _doing, _last_beat_s = doing, time.monotonic()
+def beat(doing: str, *, waiting: bool = False) -> None:
+    """Say that this process is getting on, and with what.
+
+    ``waiting``: for the other ranks, from now on. It is then given twice the time, so that the rank that hangs is the one that
+    ends the job, with its own name.
+    """
+    global _doing, _last_beat_s, _waiting
+    _doing, _last_beat_s, _waiting = doing, time.monotonic(), waiting
     _rearm()
+
+
+def _patience_s() -> float:
+    return _stall_timeout_s * (2.0 if _waiting else 1.0)
 
 
 def _rearm() -> None:
     global _last_rearmed_s
     if _stall_timeout_s and _last_beat_s - _last_rearmed_s > _PAUSE_S:
-        faulthandler.dump_traceback_later(_stall_timeout_s + _GRACE_S, exit=True)
+        faulthandler.dump_traceback_later(2.0 * _stall_timeout_s + _GRACE_S, exit=True)
         _last_rearmed_s = _last_beat_s
 
 
@@ -65,6 +74,9 @@ def listening(stall_timeout_s: float = 0.0, log: Path | None = None) -> Iterator
     global _asked, _stall_timeout_s, _log, _last_rearmed_s
     _asked, _stall_timeout_s, _log, _last_rearmed_s = "", stall_timeout_s, log, 0.0
     beat("starting")
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers: a program that images in another one keeps its own
+        return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = {number: signal.signal(number, _heard_by_interpreter) for number in SIGNALS}
@@ -88,7 +100,7 @@ def listening(stall_timeout_s: float = 0.0, log: Path | None = None) -> Iterator
             thread.join()
         os.close(writer)
         os.close(reader)
-        _stall_timeout_s = 0.0
+        _asked, _stall_timeout_s = "", 0.0
 
 
 def _heard_by_interpreter(number: int, frame: object) -> None:
@@ -111,10 +123,11 @@ def _hear(reader: int, ended: threading.Event) -> None:
 def _watch(ended: threading.Event) -> None:
     while not ended.wait(min(_PAUSE_S, _stall_timeout_s / 4.0)):
         silence_s = time.monotonic() - _last_beat_s
-        if silence_s > _stall_timeout_s:
+        if silence_s > _patience_s():
+            doing = f"waiting for other ranks after {_doing}" if _waiting else _doing
             _tell(
                 f"radps: error: rank {launcher_rank()} on {os.uname().nodename} has not got on for {silence_s:.0f} s with: "
-                f"{_doing} (--stall-timeout); ending the job\n"
+                f"{doing} (--stall-timeout); ending the job\n"
             )
             os._exit(EXIT_STALLED)
 

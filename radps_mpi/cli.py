@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from radps_mpi import __version__
 from radps_mpi.cli_parser import Parser
-from radps_mpi.errors import EXIT_DATA, EXIT_OK, DataError, UsageError, printable
+from radps_mpi.errors import EXIT_DATA, EXIT_OK, DataError, OutOfTimeError, UsageError, printable
 from radps_mpi.units import did_you_mean, format_duration, format_flux_density
 
 if TYPE_CHECKING:
@@ -205,7 +205,10 @@ def _ingest(given: dict[str, Any], comm: Comm) -> int:
     job = build_section(ParallelConfig, per_job, labels)
     with alarm.listening(job.stall_timeout_s):
         limit = WallTime(comm, wall_time_left_s(job.max_time_s))
-        observations = ingest(comm, sources, selection_per_source(selection, len(sources)), path, limit=limit)
+        try:
+            observations = ingest(comm, sources, selection_per_source(selection, len(sources)), path, limit=limit)
+        except OutOfTimeError as stop:
+            raise OutOfTimeError(f"{stop}; the same command goes on") from stop
     if comm.rank == 0:
         print("\n".join(printable(line) for observation in observations for line in report_lines(observation)))
     return EXIT_OK

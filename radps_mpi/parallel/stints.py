@@ -98,6 +98,7 @@ def work_in_stints(
         if why:
             raise OutOfTimeError(why)
         progress(done)
+        alarm.beat(what)
         stride = max(1, int(min(room_s, limit.remaining_s()) / step_s))
 
 
@@ -111,4 +112,5 @@ def _stint(steps: range, what: str, work: Callable[[int], None], stopping: Calla
         alarm.beat(what)
         if stopping():
             break
+    alarm.beat(what, waiting=True)
     return longest_s

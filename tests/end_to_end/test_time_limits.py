@@ -131,6 +131,7 @@ def test_an_ingest_that_is_stopped_or_killed_goes_on_behind_its_last_finished_ch
     store = tmp_path / "pieces.vis.h5"
     stopped = jobs.run_radps(["ingest", large_set, "-o", store], 2, {"RADPS_FAULT": "ingest-chunk:1:1:usr1"})
     assert stopped.returncode == TRY_AGAIN and not store.exists(), stopped.stderr
+    assert "the same command goes on" in stopped.stderr
     killed = jobs.run_radps(["ingest", large_set, "-o", store], 3, {"RADPS_FAULT": "ingest-chunk:1:2"})
     assert killed.returncode == 137
     done = jobs.run_radps(["ingest", large_set, "-o", store], 2, {"RADPS_FAULT": "ingest-chunk:3"})

@@ -95,6 +95,20 @@ def test_an_attempt_with_committed_state_resumes(site: Site) -> None:
     assert site.calls()[0].endswith(" radps resume runs/ngc5921")
 
 
+def test_an_attempt_stopped_in_its_ingest_resumes(site: Site) -> None:
+    (site.root / "runs" / "ngc5921.radps").mkdir()
+    (site.root / "runs" / "ngc5921.radps" / "config.toml").write_text("parameters")
+    assert site.submit(restarts=1)[0] == 0
+    assert site.calls()[0].endswith(" radps resume runs/ngc5921")
+
+
+def test_an_earlier_run_that_was_to_be_replaced_is_not_resumed(site: Site) -> None:
+    (site.root / "runs" / "ngc5921.radps" / "replaced").mkdir(parents=True)
+    (site.root / "runs" / "ngc5921.radps" / "config.toml").write_text("parameters")
+    assert site.submit(restarts=1)[0] == 0
+    assert " image --config " in site.calls()[0]
+
+
 def test_an_attempt_killed_before_its_first_commit_starts_again(site: Site) -> None:
     (site.root / "runs" / "ngc5921.radps").mkdir()
     assert site.submit(restarts=1)[0] == 0
