@@ -33,12 +33,15 @@ def wall_time_left_s(max_time_s: float | None, environment: Mapping[str, str] = 
     return _ask_slurm(environment["SLURM_JOB_ID"]) if launcher_rank() == 0 else float("inf")
 
 
-def _age_s(stat: Path = Path("/proc/self/stat"), uptime: Path = Path("/proc/uptime")) -> float:
-    """Seconds since this process was started: start-up counts as much as work does. 0 where the system doesn't say."""
+def _age_s(stat: Path = Path("/proc/self/stat")) -> float:
+    """Seconds since this process was started: start-up counts as much as work does. 0 where the system doesn't say.
+
+    By the clock that the kernel's own count of the start uses; /proc/uptime may be a container's.
+    """
     try:
         started_ticks = int(stat.read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-        return float(uptime.read_text(encoding="utf-8").split()[0]) - started_ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, AttributeError):
         return 0.0
 
 
