@@ -4,7 +4,6 @@ outside is read or written."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -40,17 +39,23 @@ class Ended:
     peak_mb: float
 
 
+MEASURE = """
+import json, resource, subprocess, sys
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=False).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([status, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+"""
+"""Between pytest and the command: the kernel counts the memory of whoever started a process as its own, until it is another
+program, and pytest may have grown large."""
+
+
 def radps(*arguments: object) -> Ended:
     """The command on one process, without mpirun, with the processor time and memory that it took."""
-    command = [sys.executable, "-m", "radps_mpi", *map(str, arguments)]
-    process = subprocess.Popen(command, env=jobs.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    stderr = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stderr.close()
-    lines = [line for line in stderr.splitlines() if line.startswith("radps: error:")]
-    return Ended(process.returncode, lines, stderr, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    command = [sys.executable, "-c", MEASURE, sys.executable, "-m", "radps_mpi", *map(str, arguments)]
+    done = subprocess.run(command, env=jobs.environment(), capture_output=True, text=True, check=True)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("radps: error:")]
+    status, cpu_s, peak_mb = json.loads(done.stdout)
+    return Ended(status, lines, done.stderr, cpu_s, peak_mb)
 
 
 def assert_refused(ended: Ended, path: Path, says: str) -> None:
