@@ -72,11 +72,11 @@ def listening(stall_timeout_s: float = 0.0, log: Path | None = None) -> Iterator
     at the end.
     """
     global _asked, _stall_timeout_s, _log, _last_rearmed_s
-    _asked, _stall_timeout_s, _log, _last_rearmed_s = "", stall_timeout_s, log, 0.0
-    beat("starting")
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers: a program that images in another one keeps its own
         return
+    _asked, _stall_timeout_s, _log, _last_rearmed_s = "", stall_timeout_s, log, 0.0
+    beat("starting")
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = {number: signal.signal(number, _heard_by_interpreter) for number in SIGNALS}

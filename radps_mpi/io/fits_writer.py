@@ -77,7 +77,7 @@ class FitsCubeWriter:
     ) -> None:
         self._comm = comm
         self.path = Path(path)
-        self._partial = Path(f"{self.path}.partial")
+        self._partial = partial_path_of(path)
         self._shape = geometry.shape
         self._plane_bytes = geometry.ny * geometry.nx * _DISK.itemsize
         self._sums = np.zeros(axis.nchan, np.int64)
@@ -178,7 +178,7 @@ class FitsCubeWriter:
             self._fd = self._open(os.O_RDWR)
             if os.fstat(self._fd).st_size == self._nbytes():
                 return True
-            os.close(self._fd)
+            raise StorageError(f"{self._partial}: has another size than it had; resume the run to have it made again")
         self._fd = self._open(os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         with naming(self._partial, "making it", self._nbytes()):
             os.ftruncate(self._fd, self._nbytes())
@@ -230,6 +230,11 @@ class FitsCubeWriter:
         self._close_file()
         if mine:
             self._partial.unlink(missing_ok=True)
+
+
+def partial_path_of(path: str | os.PathLike[str]) -> Path:
+    """Where a product is written until it is whole."""
+    return Path(f"{os.fspath(path)}.partial")
 
 
 def footprint_bytes(products: Iterable[str], nchan: int, ny: int, nx: int) -> int:

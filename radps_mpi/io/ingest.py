@@ -227,6 +227,8 @@ def _fill(
         file.flush()
         comm.Barrier()
         if not listed:
+            with all_or_none(comm, f"syncing {partial}"), durable.naming(partial, "syncing it"):
+                durable.fsync_file(partial)
             on_root(comm, "keeping the progress of ingest", keep)
         return tuple(
             turn_observation(comm, file, plan, memory_bytes, limit, done, keep)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from radps_mpi import alarm, faults, timeline
 from radps_mpi.data.observation import ObservationMeta
+from radps_mpi.errors import DataError
 from radps_mpi.io import durable
 from radps_mpi.io.ingest_plan import ObservationPlan
 from radps_mpi.io.ingest_progress import TurnProgress
@@ -69,7 +70,7 @@ def turn_observation(
     try:
         work_in_stints(
             limit, meta.nchunk - first, f"turning {meta.source}", lambda step: turn.chunk(main, first + step), commit,
-            lambda done: None, stopping=lambda: any_rank(comm, bool(alarm.asked())), commit_last=False,
+            lambda done: None, stopping=lambda: any_rank(comm, bool(alarm.asked())), commit_last=False, together=True,
         )
     finally:
         main.close()
@@ -118,7 +119,10 @@ class _CornerTurn:
         with all_or_none(comm, f"reading rows of {meta.source}"):
             faults.reach("ingest-chunk")
             # sorted, since a job that was killed here may have left them in the order of the store
-            numbers = np.sort(self.group["source_row"][row0:row1])[shares[comm.rank] : shares[comm.rank + 1]]
+            listed = np.sort(self.group["source_row"][row0:row1])
+            if (np.diff(listed) <= 0).any():
+                raise DataError(f"{self.group.file.filename}: its list of rows is damaged; ingest again")
+            numbers = listed[shares[comm.rank] : shares[comm.rank + 1]]
             oriented = read_rows(main, self.plan, numbers)
         rows = gather_everywhere(comm, oriented.rows)
         order = sorting_order(rows["uvw_m"])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,13 @@ from radps_mpi.imaging.restoring import restore
 from radps_mpi.imaging.restoring_beam import parse_restoring_beam
 from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.durable import checksum
-from radps_mpi.io.fits_writer import FitsCubeWriter, WrittenPlanes
+from radps_mpi.io.fits_writer import FitsCubeWriter, WrittenPlanes, partial_path_of
 from radps_mpi.io.manifest import FLAG_BLANK
 from radps_mpi.journey.cycles import beam_of_record, valid_channels
 from radps_mpi.journey.describe import Description
 from radps_mpi.journey.masking import MaskSource
 from radps_mpi.journey.reporting import Reporter
+from radps_mpi.parallel import on_root
 from radps_mpi.parallel.stints import WallTime, work_in_stints
 from radps_mpi.parallel.types import Comm
 
@@ -48,6 +50,11 @@ def product_names(description: Description) -> list[str]:
 def product_path(imagename: str, product: str) -> str:
     """Path of a product."""
     return f"{imagename}.{product}.fits"
+
+
+def partial_path(imagename: str, product: str) -> Path:
+    """Where a product is until it is whole."""
+    return partial_path_of(product_path(imagename, product))
 
 
 def left_from_before(imagename: str, written: list[str]) -> list[str]:
@@ -147,6 +154,11 @@ def write_products(
     maker, names = ProductMaker(description, state, masks), product_names(description)
     nchan, key = description.axis.nchan, _key(description, state, names)
     kept = _kept(state, key, names, nchan)
+    imagename = description.config.output.imagename
+    if not on_root(comm, "looking for partial products", lambda: all(partial_path(imagename, n).exists() for n in names)):
+        kept = {}
+    if not kept and state.header.get("products") is not None:
+        state.commit({"products": None})  # before a partial file is made anew that what was kept isn't in
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(_writer(comm, description, maker, name, kept.get(name))) for name in names
@@ -170,7 +182,7 @@ def write_products(
         work_in_stints(
             limit, rounds, PHASE, step, commit, lambda done: report.progress(PHASE, done, rounds, state), commit_last=False
         )
-    return [product_path(description.config.output.imagename, name) for name in names]
+    return [product_path(imagename, name) for name in names]
 
 
 def _writer(

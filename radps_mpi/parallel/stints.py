@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from radps_mpi import alarm
 from radps_mpi.errors import OutOfTimeError
@@ -51,11 +52,6 @@ class WallTime:
                     f"{format_duration(self._step_s)}")
         return ""
 
-    def leave_if_due(self) -> None:
-        """Raise OutOfTimeError on all ranks if the job is to stop; for where everything is committed."""
-        if why := self.reason_to_leave():
-            raise OutOfTimeError(why)
-
     def note_step(self, step_s: float) -> None:
         """A step took so long on its slowest rank."""
         self._step_s, self._worked = max(self._step_s, step_s), True
@@ -68,22 +64,26 @@ class WallTime:
 def work_in_stints(
     limit: WallTime, steps: int, what: str, work: Callable[[int], None], commit: Callable[[], object],
     progress: Callable[[int], None], *, stopping: Callable[[], bool] = lambda: bool(alarm.asked()), commit_last: bool = True,
+    together: bool = False,
 ) -> None:
     """``work`` on steps 0 to ``steps`` - 1 of this rank, with a ``commit`` every COMMIT_INTERVAL_S and at the end. Collective.
 
     How many steps lie between meetings is agreed from the slowest rank's pace. ``steps`` is that of the rank with the most;
     ``work`` does nothing for those that a rank doesn't have. ``stopping`` is asked after each step; ranks that do a step
-    together must have one answer. Without ``commit_last`` the caller commits what the last stint has done.
+    together must have one answer. Without ``commit_last`` the caller commits what the last stint has done. ``together``: a
+    step is one of all ranks, which makes a failure everyone's by itself.
 
     Raises
     ------
     OutOfTimeError
         On all ranks, with everything committed that has been worked, when the job is to stop before the end.
     """
-    limit.leave_if_due()
+    if why := limit.reason_to_leave():
+        commit()  # what an earlier part of the work has left to this one
+        raise OutOfTimeError(why)
     done, stride, committed_s = 0, 1, time.monotonic()
     while done < steps:
-        with all_or_none(limit.comm, what):
+        with nullcontext() if together else all_or_none(limit.comm, what):
             step_s = _stint(range(done, min(done + stride, steps)), what, work, stopping)
         done = min(done + stride, steps)
         step_s = max(largest(limit.comm, step_s), _SHORTEST_S)
@@ -99,7 +99,8 @@ def work_in_stints(
             raise OutOfTimeError(why)
         progress(done)
         alarm.beat(what)
-        stride = max(1, int(min(room_s, limit.remaining_s()) / step_s))
+        # no more than twice as many as before: cheap steps, such as a band's empty edge, may be followed by dear ones
+        stride = max(1, min(2 * stride, int(min(room_s, limit.remaining_s()) / step_s)))
 
 
 def _stint(steps: range, what: str, work: Callable[[int], None], stopping: Callable[[], bool]) -> float:

@@ -102,6 +102,8 @@ def test_planes_of_products_that_a_stopped_job_wrote_are_not_made_again(
     planes = re.findall(r"^radps: writing products: (\d+)$", resumed.stderr, re.MULTILINE)
     assert len(planes) == 1 and 0 < int(planes[0]) < 20
     assert_finished(imagename, undisturbed)
+    killed = jobs.run_radps(["resume", copy / "cube"], 2, {"RADPS_FAULT": "product-before-write:9:0"})
+    assert killed.returncode == 137, "the file that is made anew must not pass for the one that was written"
     jobs.succeed(["resume", copy / "cube"], ranks=1)
     assert_finished(copy / "cube", undisturbed)
 
