@@ -72,10 +72,14 @@ class Slurm:
     def finish(self, job: str) -> None:
         """Wait for success of the job; one that was queued again would be held for two minutes."""
         held = {"PENDING", "REQUEUED", "SPECIAL_EXIT"}
+        seen_running = time.monotonic()
 
         def ended() -> bool:
+            nonlocal seen_running
             states = set(self.states(job))
-            if states & held:
+            if not states & held:
+                seen_running = time.monotonic()
+            elif time.monotonic() - seen_running > CREDENTIAL_S:
                 subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, timeout=30,
                                env=jobs.environment(self.variables), check=False)  # fmt: skip
             return not states & (held | {"RUNNING", "COMPLETING", "CONFIGURING"})
@@ -104,6 +108,9 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 NO_SLURM = 69
 """EX_UNAVAILABLE, from the testbed's script."""
+
+CREDENTIAL_S = 2.0
+"""A job that starts again in the second in which its first attempt was ended is refused: "Job credential revoked"."""
 
 
 @pytest.fixture(scope="session")
