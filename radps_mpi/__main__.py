@@ -9,9 +9,10 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from radps_mpi import cli
+from radps_mpi import alarm, cli
 from radps_mpi.errors import EXIT_OK, RadpsError, printable
 from radps_mpi.launcher import launcher_rank
 
@@ -81,6 +82,12 @@ def _run_together(command: cli.Command) -> int:
     comm = world()
     abort_on_uncaught_errors(comm)
     errors = comm.Dup()  # a channel of its own, on which no healthy rank is in the middle of another call
+    # Around the report of an error too: a late second signal must not replace the status of a job that is about to leave.
+    with alarm.listening() if command.stops_in_time else nullcontext():
+        return _run_on(comm, errors, command)
+
+
+def _run_on(comm: Comm, errors: Comm, command: cli.Command) -> int:
     try:
         return command.run(comm)
     except RadpsError as error:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from radps_mpi.errors import EXIT_STALLED, EXIT_TRY_AGAIN
@@ -29,6 +29,7 @@ _GRACE_S = 10.0
 interpreter, ends the process this much later."""
 
 _asked = ""
+_hearing = False
 _doing = ""
 _waiting = False
 _last_beat_s = 0.0
@@ -69,38 +70,59 @@ def listening(stall_timeout_s: float = 0.0, log: Path | None = None) -> Iterator
     """Hear signals, and silences of more than ``stall_timeout_s`` (0: none is too long), while the body runs.
 
     ``log``: file to which this process's traceback is added when it stalls. For the main thread; signal handlers are put back
-    at the end.
+    at the end. Inside another one's body it adds its watch to that one's ears: a signal heard in the inner body stays heard
+    until the outer one has ended.
     """
-    global _asked, _stall_timeout_s, _log, _last_rearmed_s
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers: a program that images in another one keeps its own
         return
-    _asked, _stall_timeout_s, _log, _last_rearmed_s = "", stall_timeout_s, log, 0.0
-    beat("starting")
+    with nullcontext() if _hearing else _heard_signals(), _watched(stall_timeout_s, log):
+        yield
+
+
+@contextmanager
+def _heard_signals() -> Iterator[None]:
+    global _asked, _hearing
+    _asked, _hearing = "", True
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = {number: signal.signal(number, _heard_by_interpreter) for number in SIGNALS}
     earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     ended = threading.Event()
-    threads = [threading.Thread(target=_hear, args=(reader, ended), name="radps-signals", daemon=True)]
-    if stall_timeout_s:
-        threads.append(threading.Thread(target=_watch, args=(ended,), name="radps-watchdog", daemon=True))
-    for thread in threads:
-        thread.start()
+    thread = threading.Thread(target=_hear, args=(reader, ended), name="radps-signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(earlier)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.write(writer, b"\0")
+        thread.join()
+        os.close(writer)
+        os.close(reader)
+        _asked, _hearing = "", False
+
+
+@contextmanager
+def _watched(stall_timeout_s: float, log: Path | None) -> Iterator[None]:
+    global _stall_timeout_s, _log, _last_rearmed_s
+    if not stall_timeout_s:
+        yield
+        return
+    _stall_timeout_s, _log, _last_rearmed_s = stall_timeout_s, log, 0.0
+    beat("starting")
+    ended = threading.Event()
+    thread = threading.Thread(target=_watch, args=(ended,), name="radps-watchdog", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         ended.set()
         faulthandler.cancel_dump_traceback_later()
-        signal.set_wakeup_fd(earlier)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.write(writer, b"\0")
-        for thread in threads:
-            thread.join()
-        os.close(writer)
-        os.close(reader)
-        _asked, _stall_timeout_s = "", 0.0
+        thread.join()
+        _stall_timeout_s = 0.0
 
 
 def _heard_by_interpreter(number: int, frame: object) -> None:

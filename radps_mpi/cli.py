@@ -35,6 +35,8 @@ class Command:
 
     run: Callable[[Any], int]
     ranks: Ranks
+    stops_in_time: bool = False
+    """It commits and leaves when a signal asks it to."""
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -58,7 +60,7 @@ def parse(argv: Sequence[str]) -> Command:
     entry.arguments(parser)
     if asks_for_help(rest):
         return _showing(parser.format_help().rstrip())
-    return Command(partial(entry.run, parser.parse(rest)), entry.ranks)
+    return Command(partial(entry.run, parser.parse(rest)), entry.ranks, entry.stops_in_time)
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -325,6 +327,7 @@ class Entry:
     run: Callable[[dict[str, Any], Any], int]
     ranks: Ranks
     description: str = ""
+    stops_in_time: bool = False
 
 
 _COMMANDS = {
@@ -333,11 +336,11 @@ _COMMANDS = {
         _image_arguments, _image, "all",
         "Image MeasurementSets. Names are tclean's; quantities carry their units. Values that start with '-' are fine "
         "if a digit follows; an option of several values takes them one after another; selections take one value for "
-        "all inputs or one for each."),
+        "all inputs or one for each.", stops_in_time=True),
     "ingest": Entry("turn MeasurementSets into a channel-major visibility store", "INPUT ... -o FILE [options]",
-                    _ingest_arguments, _ingest, "all"),
+                    _ingest_arguments, _ingest, "all", stops_in_time=True),
     "resume": Entry("continue from the last committed major cycle, on any number of ranks", "IMAGENAME [options]",
-                    _resume_arguments, _resume, "all"),
+                    _resume_arguments, _resume, "all", stops_in_time=True),
     "status": Entry("how far a run is", "IMAGENAME", _imagename_argument, _status, "first"),
     "hash": Entry("one line per product: hash of the pixels, shape, name", "IMAGENAME", _imagename_argument, _hash,
                   "first"),

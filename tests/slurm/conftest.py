@@ -113,19 +113,35 @@ CREDENTIAL_S = 2.0
 """A job that starts again in the second in which its first attempt was ended is refused: "Job credential revoked"."""
 
 
-@pytest.fixture(scope="session")
-def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A MeasurementSet of two points, 36 channels: three blocks."""
-    setup = Setup(CO_10_HZ + 1e6 * np.arange(36), noise_jy=0.01)
-    return simulate(tmp_path_factory.mktemp("sky") / "sky.ms", setup, [Point(2e-6, 3e-6, 1.0), Point(-1e-5, 4e-6, 0.5)])
+SETUP = Setup(CO_10_HZ + 1e6 * np.arange(36), noise_jy=0.01)
+"""36 channels: three blocks."""
+
+SKIES = {"two points": [Point(2e-6, 3e-6, 1.0), Point(-1e-5, 4e-6, 0.5)], "one point": [Point(8e-6, -5e-6, 0.8)]}
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A MeasurementSet of a sky, and the hashes of the products of a run on it under mpirun to which nothing happens."""
+
+    vis: Path
+    undisturbed: dict[str, str]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(sky: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of the products of a run under mpirun to which nothing happens."""
-    config = write_config(tmp_path_factory.mktemp("undisturbed") / "cube.toml", sky)
-    jobs.succeed(["image", "--config", config, "--imagename", config.with_suffix("")], ranks=2)
-    return jobs.product_hashes(config.with_suffix(""))
+def skies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Observed]:
+    found = {}
+    for name, points in SKIES.items():
+        folder = tmp_path_factory.mktemp("sky")
+        vis = simulate(folder / "sky.ms", SETUP, points)
+        config = write_config(folder / "cube.toml", vis)
+        jobs.succeed(["image", "--config", config, "--imagename", config.with_suffix("")], ranks=2)
+        found[name] = Observed(vis, jobs.product_hashes(config.with_suffix("")))
+    return found
+
+
+@pytest.fixture
+def undisturbed(skies: dict[str, Observed]) -> dict[str, str]:
+    return skies["two points"].undisturbed
 
 
 def write_config(path: Path, vis: Path) -> Path:
@@ -134,6 +150,12 @@ def write_config(path: Path, vis: Path) -> Path:
 
 
 @pytest.fixture
-def config(sky: Path, tmp_path: Path) -> Path:
+def config(skies: dict[str, Observed], tmp_path: Path) -> Path:
     """The parameters of a run; its products come to lie beside them."""
-    return write_config(tmp_path / "cube.toml", sky)
+    return write_config(tmp_path / "cube.toml", skies["two points"].vis)
+
+
+@pytest.fixture
+def other_config(skies: dict[str, Observed], tmp_path: Path) -> Path:
+    """Those of another sky."""
+    return write_config(tmp_path / "other.toml", skies["one point"].vis)

@@ -1,8 +1,11 @@
-"""The batch script on a real Slurm: stopped by its time limit, requeued in the middle, as an array."""
+"""The batch script on a real Slurm: stopped by its time limit, requeued in the middle, as an array; and with a
+rank lost."""
 
 from __future__ import annotations
 
-import shutil
+import json
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -55,11 +58,25 @@ def test_a_job_requeued_in_the_middle_gives_the_same_bits(
     assert jobs.product_hashes(config.with_suffix("")) == undisturbed
 
 
-def test_an_array_images_one_set_with_each_job(slurm: Any, config: Path, undisturbed: dict[str, str]) -> None:
-    configs = [config, Path(shutil.copy(config, config.with_name("second.toml")))]
-    slurm.finish(slurm.submit(*configs, options=("--array=0-1",)))
-    for path in configs:
-        assert jobs.product_hashes(path.with_suffix("")) == undisturbed
+def test_a_job_that_has_lost_a_rank_is_queued_again_and_gives_the_same_bits(
+    slurm: Any, config: Path, hold: Path, undisturbed: dict[str, str]
+) -> None:
+    job = slurm.submit(config, hold=hold, fault=IN_THE_FIRST_MAJOR_CYCLE)
+    slurm.wait(job, lambda: reached(hold))
+    os.kill(json.loads((config.with_suffix(".radps") / "lock").read_text())["pid"], signal.SIGKILL)
+    hold.unlink()
+    slurm.wait(job, lambda: "requeued" in slurm.log(job))  # the launcher gives the other rank half a minute
+    slurm.finish(job)
+    assert slurm.attempts(job) == 1
+    assert jobs.product_hashes(config.with_suffix("")) == undisturbed
+
+
+def test_an_array_images_one_set_with_each_job(
+    slurm: Any, config: Path, other_config: Path, skies: dict[str, Any]
+) -> None:
+    slurm.finish(slurm.submit(config, other_config, options=("--array=0-1",)))
+    assert jobs.product_hashes(config.with_suffix("")) == skies["two points"].undisturbed
+    assert jobs.product_hashes(other_config.with_suffix("")) == skies["one point"].undisturbed
 
 
 def test_an_error_in_the_parameters_ends_the_job_with_its_status(slurm: Any, config: Path) -> None:
