@@ -23,7 +23,7 @@ from radps_mpi.errors import DataError
 from radps_mpi.io.durable import CHECKSUM_BYTES, fsync_directory, keep_copy, naming, write_new
 
 MAGIC = b"RADPS-MANIFEST"
-VERSION = 1
+VERSION = 2
 FIRST_LINE_BYTES = 64
 MAX_HEADER_BYTES = 1 << 24
 MAX_HEADER_BYTES_PER_CHANNEL = 512
@@ -130,7 +130,7 @@ class VersionError(DataError):
     """A sound manifest that another version of the program wrote: never a reason to fall back to an older one."""
 
 
-LOADERS: dict[int, Callable[[bytes, Path], Manifest]] = {1: decode}
+LOADERS: dict[int, Callable[[bytes, Path], Manifest]] = {VERSION: decode}
 """One loader per version of the format."""
 
 

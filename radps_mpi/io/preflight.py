@@ -25,6 +25,9 @@ _OF_A_JOB = ("OMPI_", "PMIX_", "PMI_", "PRTE_")
 
 _SPOKEN = "radps preflight: "
 
+_sound: set[tuple[str, int, int]] = set()
+"""What this process has had looked at: a run asks before it plans and again before it reads."""
+
 
 def look_at_store(path: str | os.PathLike[str]) -> None:
     """Open a visibility store that has no seal in a process of its own. For one process.
@@ -52,6 +55,9 @@ def look_at_measurement_set(path: str | os.PathLike[str]) -> None:
 
 
 def _look(kind: str, path: str) -> None:
+    seen = _identity(kind, path)
+    if seen in _sound:
+        return
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_JOB)}
     environment |= {"MPI4PY_RC_INITIALIZE": "false", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "radps_mpi.io.preflight", kind, path]
@@ -63,12 +69,23 @@ def _look(kind: str, path: str) -> None:
     except OSError:  # no second process to be had here: the run itself will see
         return
     if done.returncode == 0:
+        if seen is not None:
+            _sound.add(seen)
         return
     said = [line for line in done.stderr.decode(errors="replace").splitlines() if line.startswith(_SPOKEN)]
     if done.returncode == EXIT_DATA and said:
         raise DataError(said[-1].removeprefix(_SPOKEN))
     library = "HDF5" if kind == "store" else "casacore"
     raise DataError(f"{path}: reading its tables crashes {library} (status {done.returncode}); the file is damaged")
+
+
+def _identity(kind: str, path: str) -> tuple[str, int, int] | None:
+    """Of this very version of a file; None if there is none."""
+    try:
+        table = os.stat(os.path.join(path, "table.dat") if kind == "set" else path)
+    except OSError:
+        return None
+    return os.path.realpath(path), table.st_ino, table.st_mtime_ns
 
 
 def main(kind: str, path: str) -> int:

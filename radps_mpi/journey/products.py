@@ -155,6 +155,7 @@ def write_products(
     nchan, key = description.axis.nchan, _key(description, state, names)
     kept = _kept(state, key, names, nchan)
     imagename = description.config.output.imagename
+    on_root(comm, "removing partial products", lambda: _forget_unwanted(imagename, names))
     if not on_root(comm, "looking for partial products", lambda: all(partial_path(imagename, n).exists() for n in names)):
         kept = {}
     if not kept and state.header.get("products") is not None:
@@ -183,6 +184,12 @@ def write_products(
             limit, rounds, PHASE, step, commit, lambda done: report.progress(PHASE, done, rounds, state), commit_last=False
         )
     return [product_path(imagename, name) for name in names]
+
+
+def _forget_unwanted(imagename: str, names: list[str]) -> None:
+    """Remove what an earlier job, asked for other products, has left of them."""
+    for name in {*PRODUCTS, "image.pbcor"}.difference(names):
+        partial_path(imagename, name).unlink(missing_ok=True)
 
 
 def _writer(

@@ -18,7 +18,7 @@ from radps_mpi.parallel.types import Comm
 from radps_mpi.units import format_duration
 
 COMMIT_INTERVAL_S = 60.0
-"""What is finished is committed about this often: a kill loses no more than a minute."""
+"""What is finished is committed about this often; less so where a step takes longer than those before it."""
 
 EXIT_S = 3.0
 """Time that ranks, launcher and batch script need between the last commit and the end."""

@@ -14,11 +14,6 @@ from support import jobs
 
 pytestmark = pytest.mark.launches_mpi
 
-CLEAN = [
-    "--imsize", "64", "--cell", "30arcsec", "--nchan", "36", "--start", "5", "--weighting", "briggs", "--niter", "4000",
-    "--cycleniter", "40", "--threshold", "8mJy", "--nmajor", "2",
-]  # fmt: skip
-"""Three blocks, the last of four channels, and two major cycles."""
 
 KILLED = 137
 
@@ -27,7 +22,7 @@ KILLED = 137
 def undisturbed(galaxy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Hashes of the products of a run that nothing happens to."""
     imagename = tmp_path_factory.mktemp("undisturbed") / "cube"
-    jobs.succeed(["image", galaxy_store, "--imagename", imagename, *CLEAN], ranks=2)
+    jobs.succeed(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], ranks=2)
     hashes = jobs.product_hashes(imagename)
     assert len(hashes) == 7
     return hashes
@@ -76,7 +71,7 @@ def test_a_run_killed_at_a_named_point_resumes_to_the_same_bits(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str, phase: str, ranks: int, ranks_after: int
 ) -> None:
     imagename = tmp_path / "cube"
-    killed = jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *CLEAN], ranks, {"RADPS_FAULT": fault})
+    killed = jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], ranks, {"RADPS_FAULT": fault})
     assert killed.returncode == KILLED, killed.stderr
     assert phase_of(imagename) == phase
     jobs.succeed(["resume", imagename], ranks_after)
@@ -88,7 +83,7 @@ def test_a_run_killed_again_and_again_at_random_instants_resumes_to_the_same_bit
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], seed: int
 ) -> None:
     moments, imagename = random.Random(seed), tmp_path / "cube"
-    args: list[object] = ["image", galaxy_store, "--imagename", imagename, *CLEAN]
+    args: list[object] = ["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN]
     killed = 0
     for ranks in (3, 2, 4):
         victim = moments.choice([None, moments.randrange(ranks)])
@@ -158,7 +153,7 @@ def test_a_run_killed_while_it_ingests_starts_over_and_gives_the_same_bits(
 ) -> None:
     imagename = tmp_path / "cube"
     partial = Path(f"{imagename}.radps") / "visibilities.vis.h5.partial"
-    with jobs.Job(["image", galaxy, "--imagename", imagename, *CLEAN], ranks=2) as job:
+    with jobs.Job(["image", galaxy, "--imagename", imagename, *jobs.CLEAN], ranks=2) as job:
         assert job.wait_until(partial.exists)
         job.kill_ranks()
         assert job.finish(30).returncode == KILLED
@@ -186,7 +181,7 @@ def test_an_error_that_nobody_foresaw_on_one_rank_ends_all_ranks_with_its_traceb
 ) -> None:
     imagename, began = tmp_path / "cube", 0.0
     rank = fault.split(":")[2]
-    args = ["image", galaxy_store, "--imagename", imagename, *CLEAN]
+    args = ["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN]
     # As `radps` itself runs, without mpi4py's launcher, which would abort the job too
     plain = ["mpirun", "-n", "3", sys.executable, "-m", "radps_mpi"]
     with jobs.Job(args, 3, {"RADPS_FAULT": fault}, launch=plain) as job:
@@ -206,7 +201,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_can_go_on_later(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str
 ) -> None:
     imagename = tmp_path / "cube"
-    args = ["image", galaxy_store, "--imagename", imagename, *CLEAN]
+    args = ["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN]
     full = jobs.run_radps(args, 3, {"RADPS_FAULT": fault})
     assert full.returncode == 74
     (line,) = jobs.error_lines(full)
@@ -218,7 +213,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_can_go_on_later(
 def test_a_run_killed_while_its_directory_is_made_can_be_started_again(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
-    imagename, args = tmp_path / "cube", ["image", galaxy_store, "--imagename", tmp_path / "cube", *CLEAN]
+    imagename, args = tmp_path / "cube", ["image", galaxy_store, "--imagename", tmp_path / "cube", *jobs.CLEAN]
     assert jobs.run_radps(args, 2, {"RADPS_FAULT": "run-directory:1:0"}).returncode == KILLED
     jobs.succeed(args, ranks=2)
     assert_finished(imagename, undisturbed)

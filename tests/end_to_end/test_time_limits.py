@@ -17,11 +17,6 @@ from radps_mpi.io.visibility_store import VisibilityStore
 
 pytestmark = pytest.mark.launches_mpi
 
-CLEAN = [
-    "--imsize", "64", "--cell", "30arcsec", "--nchan", "36", "--start", "5", "--weighting", "briggs", "--niter", "4000",
-    "--cycleniter", "40", "--threshold", "8mJy", "--nmajor", "2",
-]  # fmt: skip
-"""Three blocks, the last of four channels, and two major cycles."""
 
 TRY_AGAIN, STALLED = 75, 71
 
@@ -33,7 +28,7 @@ def undisturbed_hashes(galaxy_store: Path, folder: Path, options: list[str]) -> 
 
 @pytest.fixture(scope="module")
 def undisturbed(galaxy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return undisturbed_hashes(galaxy_store, tmp_path_factory.mktemp("undisturbed"), CLEAN)
+    return undisturbed_hashes(galaxy_store, tmp_path_factory.mktemp("undisturbed"), jobs.CLEAN)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +77,7 @@ def test_a_run_that_is_asked_to_stop_commits_what_is_finished_and_another_one_go
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str, ranks: int, ranks_after: int, committed: str
 ) -> None:
     imagename = tmp_path / "cube"
-    stopped = jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *CLEAN], ranks, {"RADPS_FAULT": fault})
+    stopped = jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], ranks, {"RADPS_FAULT": fault})
     assert_stopped(stopped, "SIGUSR1" if fault.split(":")[2] == "0" else "signal")
     last = [line for line in stopped.stderr.splitlines() if line.startswith("radps: ")][-2]
     assert committed in last
@@ -95,7 +90,7 @@ def test_planes_of_products_that_a_stopped_job_wrote_are_not_made_again(
 ) -> None:
     imagename = tmp_path / "cube"
     env = {"RADPS_FAULT": "product-before-write:99:0:usr1"}  # of some 126 planes of this rank
-    assert_stopped(jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *CLEAN], 2, env), "SIGUSR1")
+    assert_stopped(jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], 2, env), "SIGUSR1")
     shutil.copytree(tmp_path, copy := tmp_path.with_name("copy"))
     (copy / "cube.image.fits.partial").unlink()
     resumed = jobs.succeed(["resume", imagename], ranks=3)
@@ -106,6 +101,16 @@ def test_planes_of_products_that_a_stopped_job_wrote_are_not_made_again(
     assert killed.returncode == 137, "the file that is made anew must not pass for the one that was written"
     jobs.succeed(["resume", copy / "cube"], ranks=1)
     assert_finished(copy / "cube", undisturbed)
+
+
+def test_nothing_is_left_of_products_that_are_no_longer_wanted(
+    galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    imagename = tmp_path / "cube"
+    env = {"RADPS_FAULT": "product-before-write:20:0:usr1"}
+    assert_stopped(jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], 2, env), "SIGUSR1")
+    jobs.succeed(["resume", imagename, "--products", "image"])
+    assert_finished(imagename, {"image": undisturbed["image"]})
 
 
 def test_work_of_any_length_gets_done_by_jobs_that_are_too_short_for_it(
@@ -155,7 +160,7 @@ def test_the_second_signal_ends_a_job_at_once(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], number: signal.Signals
 ) -> None:
     imagename, env = tmp_path / "cube", {"RADPS_FAULT": "before-write:30:1:hang"}
-    with jobs.Job(["image", galaxy_store, "--imagename", imagename, *CLEAN], 2, env) as job:
+    with jobs.Job(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], 2, env) as job:
         assert job.wait_until((tmp_path / "cube.radps" / "manifest").exists)
         time.sleep(3.0)
         for _ in range(2):
@@ -173,7 +178,7 @@ def test_a_rank_that_hangs_ends_the_job_by_name_with_its_traceback(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
     imagename, env = tmp_path / "cube", {"RADPS_FAULT": "before-write:30:1:hang"}
-    args = ["image", galaxy_store, "--imagename", imagename, *CLEAN, "--stall-timeout", "4s"]
+    args = ["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN, "--stall-timeout", "4s"]
     began = time.monotonic()
     hung = jobs.run_radps(args, 3, env)
     assert hung.returncode == STALLED and time.monotonic() - began < 30.0
@@ -186,6 +191,6 @@ def test_a_rank_that_hangs_ends_the_job_by_name_with_its_traceback(
 
 def test_a_rank_that_exits_ends_the_job(galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str]) -> None:
     imagename, env = tmp_path / "cube", {"RADPS_FAULT": "before-write:30:1:exit"}
-    assert jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *CLEAN], 3, env, timeout=30).returncode == 9
+    assert jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], 3, env, timeout=30).returncode == 9
     jobs.succeed(["resume", imagename], ranks=2)
     assert_finished(imagename, undisturbed)

@@ -14,7 +14,6 @@ flux = 1.5
 """
 TELESCOPE = ["--nantenna=8", "--max-baseline=300m", "--nchan=4", "--nintegration=4", "--integration=60s", "--width=10MHz",
              "--noise=5mJy"]  # fmt: skip
-IMAGE = ["--imsize", "32", "--cell", "1arcsec", "--niter", "60", "--cycleniter", "10", "--outframe", "TOPO", "--pblimit=-0.1"]
 
 
 @pytest.fixture(scope="session")
@@ -30,5 +29,5 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kept_run(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Imagename of a CLEANed cube of it whose state was kept; read-only."""
     imagename = tmp_path_factory.mktemp("kept") / "cube"
-    jobs.succeed(["image", small_store, "--imagename", imagename, *IMAGE, "--keep-state"])
+    jobs.succeed(["image", small_store, "--imagename", imagename, *jobs.IMAGE, "--keep-state"])
     return imagename

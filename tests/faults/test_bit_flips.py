@@ -22,9 +22,6 @@ from radps_mpi.__main__ import main
 
 pytestmark = pytest.mark.launches_mpi
 
-IMAGE = ["--imsize", "32", "--cell", "1arcsec", "--niter", "60", "--cycleniter", "10", "--outframe", "TOPO", "--pblimit=-0.1"]
-"""The run of the fixture ``kept_run``."""
-
 FLIPS = int(os.environ.get("RADPS_FLIPS", "30"))
 SEED = int(os.environ.get("RADPS_FLIPS_SEED", "1"))
 SECONDS = 120.0 + 5.0 * FLIPS
@@ -92,7 +89,7 @@ def flip(path: Path, flips: random.Random) -> tuple[int, int]:
 
 def made_anew(imagename: Path, store: Path) -> int:
     """What ``radps image`` does on one rank, in this process: reads every byte of the visibilities."""
-    return main(["image", str(store), "--imagename", str(imagename), *IMAGE])
+    return main(["image", str(store), "--imagename", str(imagename), *jobs.IMAGE])
 
 
 def in_a_process(work: Callable[[], int], said: Path) -> tuple[int, str]:
@@ -174,7 +171,7 @@ def test_a_model_damaged_in_the_middle_of_a_cycle_is_made_again_with_its_bits(
     from radps_mpi.io import manifest
     from radps_mpi.io.state_file import StateLayout
 
-    args = ["image", small_store, "--imagename", tmp_path / "cube", *IMAGE]
+    args = ["image", small_store, "--imagename", tmp_path / "cube", *jobs.IMAGE]
     assert jobs.run_radps(args, 1, {"RADPS_FAULT": "after-rename:7:0"}).returncode == 137
     root = tmp_path / "cube.radps"
     read = manifest.read(root / "manifest")

@@ -209,7 +209,7 @@ def test_a_state_of_40_tb_is_verified_without_memory(kept_run: Path, tmp_path: P
 
 
 def first_line(nheader: int, nchan: int, record: int = 280) -> bytes:
-    return (b"RADPS-MANIFEST 1 %d %d %d" % (nheader, nchan, record)).ljust(63) + b"\n"
+    return (b"RADPS-MANIFEST %d %d %d %d" % (manifests.VERSION, nheader, nchan, record)).ljust(63) + b"\n"
 
 
 @pytest.mark.parametrize(

@@ -80,12 +80,12 @@ def test_impossible_sizes_are_refused_before_anything_is_allocated(path: Path, n
         manifests.read(path)
 
 
-@pytest.mark.parametrize(("version", "age"), [(0, "older"), (2, "newer"), (10**6, "newer")])
+@pytest.mark.parametrize(("version", "age"), [(0, "older"), (1, "older"), (3, "newer"), (10**6, "newer")])
 def test_another_version_is_refused_and_never_a_reason_to_go_back(path: Path, version: int, age: str) -> None:
     manifests.save(example(1), path)
     manifests.save(example(2), path)
-    path.write_bytes(path.read_bytes().replace(b"MANIFEST 1 ", b"MANIFEST %d " % version, 1))
-    with pytest.raises(DataError, match=f"version {version} is {age} than the 1"):
+    path.write_bytes(path.read_bytes().replace(b"MANIFEST 2 ", b"MANIFEST %d " % version, 1))
+    with pytest.raises(DataError, match=f"version {version} is {age} than the 2"):
         manifests.load(path)
 
 

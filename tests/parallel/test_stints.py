@@ -88,3 +88,15 @@ def test_one_rank_that_is_asked_to_stop_stops_all() -> None:
         work_in_stints(WallTime(comm, float("inf")), 10, "testing", step, work.commit, lambda done: None)
     assert work.done == work.committed and work.done[0] == 0
     assert comm.rank != comm.size - 1 or work.done == [0, 1, 2, 3]
+
+
+def test_a_signal_stays_heard_until_the_outer_ears_are_closed() -> None:
+    with alarm.listening():
+        with alarm.listening(60.0):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            deadline = time.monotonic() + 10.0
+            while not alarm.asked() and time.monotonic() < deadline:
+                time.sleep(0.01)
+        assert alarm.asked() == "SIGUSR1"
+    assert alarm.asked() == ""
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL

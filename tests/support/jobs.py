@@ -12,6 +12,15 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+CLEAN = [
+    "--imsize", "64", "--cell", "30arcsec", "--nchan", "36", "--start", "5", "--weighting", "briggs", "--niter", "4000",
+    "--cycleniter", "40", "--threshold", "8mJy", "--nmajor", "2",
+]  # fmt: skip
+"""A cube of the galaxy: three blocks, the last of four channels, and two major cycles."""
+
+IMAGE = ["--imsize", "32", "--cell", "1arcsec", "--niter", "60", "--cycleniter", "10", "--outframe", "TOPO", "--pblimit=-0.1"]
+"""One of four channels of a simulated sky, in one block."""
+
 LAUNCH = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",

@@ -21,11 +21,6 @@ if __name__ == "__main__":
 
 from support import jobs
 
-CLEAN = [
-    "--imsize", "64", "--cell", "30arcsec", "--nchan", "36", "--start", "5", "--weighting", "briggs", "--niter", "4000",
-    "--cycleniter", "40", "--threshold", "8mJy", "--nmajor", "2",
-]  # fmt: skip
-
 POINTS = {
     "run-directory": 1, "ingest-chunk": 1, "ingest-before-sync": 1, "ingest-before-rename": 1, "ingest-after-rename": 1,
     "reserve": 9,
@@ -54,7 +49,7 @@ def disturbed_run(source: Path, folder: Path, expected: dict[str, str], seed: in
     """Start a job that is killed up to MOST_KILLS times, each time on another number of ranks, and let it end."""
     draw = random.Random(seed)
     imagename = folder / "cube"
-    args: list[object] = ["image", source, "--imagename", imagename, *CLEAN]
+    args: list[object] = ["image", source, "--imagename", imagename, *jobs.CLEAN]
     struck: list[str] = []
     for _ in range(MOST_KILLS if draw.random() < 0.3 else 1):
         where, done = _kill_somewhere(args, draw)
@@ -111,7 +106,7 @@ def _fault(done: object, imagename: Path, expected: dict[str, str]) -> str:
 
 def undisturbed_run(source: Path, folder: Path) -> dict[str, str]:
     """Hashes of the products of a run that nothing happens to."""
-    jobs.succeed(["image", source, "--imagename", folder / "cube", *CLEAN], ranks=2)
+    jobs.succeed(["image", source, "--imagename", folder / "cube", *jobs.CLEAN], ranks=2)
     return jobs.product_hashes(folder / "cube")
 
 
