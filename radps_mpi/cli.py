@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from radps_mpi import __version__
 from radps_mpi.cli_parser import Parser
-from radps_mpi.errors import EXIT_DATA, EXIT_OK, DataError, OutOfTimeError, UsageError, printable
+from radps_mpi.errors import EXIT_DATA, EXIT_OK, DataError, OutOfTimeError, StorageError, UsageError, printable
 from radps_mpi.units import did_you_mean, format_duration, format_flux_density
 
 if TYPE_CHECKING:
@@ -158,7 +158,9 @@ def _image(given: dict[str, Any], comm: Comm) -> int:
     plan = pipeline.dry_run(config, inputs, comm)
     if comm.rank == 0:
         print(config.to_toml())
-        print(plan)
+        print(plan.text)
+    if plan.lacking:
+        raise StorageError(plan.lacking)
     return EXIT_OK
 
 

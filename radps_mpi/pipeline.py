@@ -26,7 +26,7 @@ from radps_mpi.journey.cycles import Cycles
 from radps_mpi.journey.describe import Description, describe
 from radps_mpi.journey.inputs import open_store
 from radps_mpi.journey.masking import MaskSource
-from radps_mpi.journey.outline import outline, preview
+from radps_mpi.journey.outline import Outline, outline, preview
 from radps_mpi.journey.products import left_from_before, write_products
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.journey.session import (
@@ -40,6 +40,7 @@ from radps_mpi.journey.session import (
     start_directory,
     with_absolute_paths,
 )
+from radps_mpi.journey.space import refuse_lack_of_space
 from radps_mpi.journey.summary import announce, channel_summary
 from radps_mpi.parallel import all_or_none, on_root, ranks_on_node
 from radps_mpi.parallel.stints import WallTime
@@ -62,7 +63,9 @@ class Result:
 def make_cube(config: RunConfig, inputs: Sequence[str], comm: Comm, *, break_lock: bool = False) -> Result:
     """Image ``inputs`` as ``config`` says, from the beginning."""
     config = with_absolute_paths(config.replaced({"vis": tuple(inputs)}))
-    preview(config, comm)  # before an earlier run gives way: what can't work must not cost it
+    _, needed = preview(config, comm)  # before an earlier run gives way: what can't work must not cost it
+    folder = Path(config.output.imagename).absolute().parent
+    on_root(comm, "looking for space", lambda: refuse_lack_of_space(needed, folder))
     directory = start_directory(comm, config, break_lock=break_lock)
     return _run(config, comm, directory, "started")
 
@@ -78,8 +81,8 @@ def resume(imagename: str, comm: Comm, overrides: dict[str, Any] | None = None, 
     return _run(config, comm, directory, "resumed")
 
 
-def dry_run(config: RunConfig, inputs: Sequence[str], comm: Comm) -> str:
-    """The plan of a run as text: axis, blocks, ranks, bytes. Reads metadata only, writes nothing."""
+def dry_run(config: RunConfig, inputs: Sequence[str], comm: Comm) -> Outline:
+    """The plan of a run: axis, blocks, ranks, bytes, and whether the disk has room. Reads metadata only, writes nothing."""
     return outline(config.replaced({"vis": tuple(inputs)}), comm)
 
 

@@ -165,7 +165,7 @@ def test_a_wrong_value_is_blamed_on_the_flag_or_the_file_that_it_came_from(
 def test_a_dry_run_prints_the_parameters_and_the_plan_and_images_nothing(
         replaced: Any, capsys: pytest.CaptureFixture[str]) -> None:
     made = replaced("radps_mpi.pipeline", "make_cube")
-    planned = replaced("radps_mpi.pipeline", "dry_run", "the plan")
+    planned = replaced("radps_mpi.pipeline", "dry_run", types.SimpleNamespace(text="the plan", lacking=""))
     assert main([*IMAGE, "--dry-run", "--threshold", "8mJy"]) == 0
     out = capsys.readouterr().out
     assert 'threshold = "8mJy"\n' in out

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from radps_mpi.config import RunConfig
 from radps_mpi.io.preflight import look_at_store
 from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
 from radps_mpi.journey.describe import Description, describe
 from radps_mpi.journey.inputs import named_store
 from radps_mpi.journey.masking import MaskSource
+from radps_mpi.journey.space import Needs, needs
 from radps_mpi.journey.summary import description_lines
 from radps_mpi.parallel import all_or_none, on_root
 from radps_mpi.parallel.types import Comm
 
 
-def preview(config: RunConfig, comm: Comm) -> Description:
-    """What would be made, where it is known without reading visibilities. Collective; reads metadata, writes nothing.
+def preview(config: RunConfig, comm: Comm) -> tuple[Description, Needs]:
+    """What would be made, where it is known without reading visibilities, and the room it takes. Collective; reads metadata,
+    writes nothing.
 
     Raises
     ------
@@ -24,6 +29,7 @@ def preview(config: RunConfig, comm: Comm) -> Description:
     vis = config.selection.vis
     if any(path.endswith(SUFFIX) for path in vis):
         description: Description = on_root(comm, "planning the image", lambda: _of_store(config))
+        needed = needs(description)
     else:
         # python-casacore takes a second to load; plans from a store need not wait for it
         from radps_mpi.io.ingest_survey import survey
@@ -31,14 +37,25 @@ def preview(config: RunConfig, comm: Comm) -> Description:
         surveyed = survey(comm, list(vis), config.selection)
         with all_or_none(comm, "planning the image"):
             description = describe(config, surveyed)
+        needed = needs(description, surveyed.observations)
     MaskSource(comm, description)
-    return description
+    return description, needed
 
 
-def outline(config: RunConfig, comm: Comm) -> str:
-    """The plan as text; collective."""
-    description = preview(config, comm)
-    return "\n".join([*description_lines(description, comm.size), *description.notes])
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The plan as text, and why the disk has no room for it ("" if it has)."""
+
+    text: str
+    lacking: str
+
+
+def outline(config: RunConfig, comm: Comm) -> Outline:
+    """The plan of a run; collective."""
+    description, needed = preview(config, comm)
+    lines = [*description_lines(description, comm.size, needed), *description.notes]
+    folder = Path(config.output.imagename).absolute().parent
+    return Outline("\n".join(lines), on_root(comm, "looking for space", lambda: needed.lacking(folder)))
 
 
 def _of_store(config: RunConfig) -> Description:

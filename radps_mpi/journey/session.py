@@ -13,21 +13,19 @@ from radps_mpi.errors import DataError, StorageError, UsageError
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.io import commit, earlier_run
 from radps_mpi.io.commit import Checkpoint
-from radps_mpi.io.durable import free_bytes, naming
-from radps_mpi.io.fits_writer import footprint_bytes
+from radps_mpi.io.durable import naming
 from radps_mpi.io.run_directory import CONFIG_NAME, CONVERGENCE_NAME, RunDirectory
 from radps_mpi.io.run_status import STATUS_NAME, read_status, run_directory_of
-from radps_mpi.io.state_file import bytes_needed
 from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
 from radps_mpi.journey.describe import Description
 from radps_mpi.journey.inputs import STORE_NAME
 from radps_mpi.journey.masking import names_an_image
-from radps_mpi.journey.products import product_names, product_path
+from radps_mpi.journey.products import product_path
 from radps_mpi.journey.reporting import Reporter
+from radps_mpi.journey.space import needs, refuse_lack_of_space
 from radps_mpi.parallel import library_version, on_root, same_everywhere
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning.machine import cpu_features, cpu_model
-from radps_mpi.planning.resources import human_bytes
 
 FINISHED_PHASE = "finished"
 """Phase of a run, in its status, once its products are written and its state is cleared away."""
@@ -145,7 +143,7 @@ def open_state(
             report.note(note)
         _compare(identity, state.header.get("identity") or {}, report, directory.root)
         return state, True
-    on_root(comm, "looking for space", lambda: _check_space(description, directory.root))
+    on_root(comm, "looking for space", lambda: refuse_lack_of_space(needs(description), directory.root))
     config = description.config.to_toml()
     header = {
         "identity": identity, "config": config, "mask": list(description.config.deconvolution.mask), "control": None,
@@ -206,22 +204,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-def needed_bytes(description: Description) -> tuple[int, int]:
-    """Bytes of the state file and of the products."""
-    nchan, ny, nx = description.shape
-    return bytes_needed(nchan, ny, nx, masks=False), footprint_bytes(product_names(description), nchan, ny, nx)
-
-
-def _check_space(description: Description, root: Path) -> None:
-    state, products = needed_bytes(description)
-    free = free_bytes(root)
-    if state + products > free:
-        raise StorageError(
-            f"{root}: the run needs {human_bytes(state)} for its state and {human_bytes(products)} for products; "
-            f"{human_bytes(free)} are free"
-        )
 
 
 def enter_directory(comm: Comm, imagename: str, *, break_lock: bool = False) -> RunDirectory:

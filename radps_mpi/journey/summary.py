@@ -13,16 +13,14 @@ from radps_mpi.journey.blocks import BlockImager
 from radps_mpi.journey.cycles import valid_channels
 from radps_mpi.journey.describe import Description
 from radps_mpi.journey.reporting import Reporter
-from radps_mpi.journey.session import needed_bytes
+from radps_mpi.journey.space import Needs, needs
 from radps_mpi.parallel import total
 from radps_mpi.parallel.types import Comm
-from radps_mpi.planning.resources import human_bytes
 
 
-def description_lines(d: Description, nrank: int) -> list[str]:
+def description_lines(d: Description, nrank: int, needed: Needs) -> list[str]:
     """The plan in a few lines."""
     axis, g = d.axis, d.geometry
-    state, products = needed_bytes(d)
     first, last = axis.freq_hz[0] / 1e6, axis.freq_hz[-1] / 1e6
     span = f"{first:.6f} to {last:.6f} MHz" if axis.nchan > 1 else f"{first:.6f} MHz"
     return [
@@ -31,13 +29,13 @@ def description_lines(d: Description, nrank: int) -> list[str]:
         f"axis: {axis.nchan} channels, {span} {axis.frame}, {np.median(axis.width_hz) / 1e3:.6g} kHz wide",
         f"work: {len(d.blocks)} blocks of up to {d.nlane} channels x {len(d.leaves)} row groups on {nrank} ranks"
         + (f"; {idle} of them idle" if (idle := max(0, nrank - len(d.blocks) * len(d.leaves))) else ""),
-        f"disk: {human_bytes(products)} for products, {human_bytes(state)} for the state while it runs",
+        f"disk: {needed}",
     ]
 
 
 def announce(d: Description, comm: Comm, report: Reporter) -> None:
     """Say what is going to be made."""
-    for line in (*description_lines(d, comm.size), *d.notes):
+    for line in (*description_lines(d, comm.size, needs(d)), *d.notes):
         report.note(line)
 
 

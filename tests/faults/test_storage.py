@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from support import jobs
 
-from .conftest import IMAGE
-
 pytestmark = pytest.mark.launches_mpi
 
 AT_WORK = "before-write:11:0:wait"
@@ -61,17 +59,33 @@ def disturbed(args: list[object], hold: Path, disturb: Callable[[], object]) -> 
 
 def test_a_disk_too_small_for_the_run_is_refused_before_it_begins(small_store: Path, small_disk: Path) -> None:
     large = ["--imsize", "512", "--cell", "1arcsec", "--outframe", "TOPO", "--pblimit=-0.1"]
-    done = jobs.run_radps(["image", small_store, "--imagename", small_disk / "cube", *large], 2)
-    assert done.returncode == 74
-    (line,) = jobs.error_lines(done)
-    assert str(small_disk) in line and "the run needs" in line and "are free" in line
+    args = ["image", small_store, "--imagename", small_disk / "cube", *large]
+    refused, planned = jobs.run_radps(args, 2), jobs.run_radps([*args, "--dry-run"], 2)
+    assert refused.returncode == planned.returncode == 74
+    (line,) = jobs.error_lines(refused)
+    assert str(small_disk) in line and "for products" in line and "are free" in line
+    assert jobs.error_lines(planned) == [line] and "\ndisk: " in planned.stdout, "the plan is shown all the same"
+    assert list(small_disk.iterdir()) == []
+
+
+def test_room_for_the_visibility_store_is_looked_for_too(tmp_path: Path, small_disk: Path) -> None:
+    size = ["--nantenna", "20", "--nintegration", "300", "--nchan", "4"]
+    jobs.succeed(["simulate", "-o", tmp_path / "sim.vis.h5", "--ms", tmp_path / "sim.ms", *size])
+    fill(small_disk)
+    with open(small_disk / "filler", "r+b") as file:
+        file.truncate(file.seek(0, os.SEEK_END) - 2_000_000)  # for state and products of the image, not for the store
+    refused = jobs.run_radps(["image", tmp_path / "sim.ms", "--imagename", small_disk / "cube", *jobs.IMAGE], 2)
+    assert refused.returncode == 74
+    (line,) = jobs.error_lines(refused)
+    assert "for the visibility store" in line
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
 def test_a_disk_that_fills_up_ends_the_job_and_the_next_goes_on(
     small_store: Path, kept_run: Path, small_disk: Path, tmp_path: Path
 ) -> None:
     imagename = small_disk / "cube"
-    args = ["image", small_store, "--imagename", imagename, *IMAGE]
+    args = ["image", small_store, "--imagename", imagename, *jobs.IMAGE]
     done = disturbed(args, tmp_path / "hold", lambda: fill(small_disk))
     assert done.returncode == 74, done.stderr
     (line,) = jobs.error_lines(done)
@@ -83,7 +97,7 @@ def test_a_disk_that_fills_up_ends_the_job_and_the_next_goes_on(
 
 def test_a_run_whose_directory_goes_away_ends(small_store: Path, tmp_path: Path) -> None:
     imagename = tmp_path / "runs" / "cube"
-    args = ["image", small_store, "--imagename", imagename, *IMAGE]
+    args = ["image", small_store, "--imagename", imagename, *jobs.IMAGE]
     done = disturbed(args, tmp_path / "hold", lambda: os.rename(tmp_path / "runs", tmp_path / "away"))
     assert done.returncode == 74, done.stderr
     assert str(imagename) in jobs.error_lines(done)[0]
@@ -100,7 +114,7 @@ def test_a_disk_that_fails_ends_the_job_and_the_next_goes_on(
     small_store: Path, kept_run: Path, tmp_path: Path, fault: str, said: str
 ) -> None:
     imagename = tmp_path / "cube"
-    done = jobs.run_radps(["image", small_store, "--imagename", imagename, *IMAGE], 2, {"RADPS_FAULT": fault})
+    done = jobs.run_radps(["image", small_store, "--imagename", imagename, *jobs.IMAGE], 2, {"RADPS_FAULT": fault})
     assert done.returncode == 74, done.stderr
     (line,) = jobs.error_lines(done)
     assert said in line and str(imagename) in line
@@ -110,7 +124,7 @@ def test_a_disk_that_fails_ends_the_job_and_the_next_goes_on(
 
 def test_a_nan_out_of_finite_numbers_ends_the_job_by_rank_and_host(small_store: Path, kept_run: Path, tmp_path: Path) -> None:
     imagename = tmp_path / "cube"
-    done = jobs.run_radps(["image", small_store, "--imagename", imagename, *IMAGE], 2, {"RADPS_FAULT": "residual:5:1:nan"})
+    done = jobs.run_radps(["image", small_store, "--imagename", imagename, *jobs.IMAGE], 2, {"RADPS_FAULT": "residual:5:1:nan"})
     assert done.returncode == 65, done.stderr
     (line,) = jobs.error_lines(done)
     assert "rank 1 failed" in line and os.uname().nodename in line and "NaN" in line
