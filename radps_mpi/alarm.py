@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TextIO
 
 from radps_mpi.errors import EXIT_STALLED, EXIT_TRY_AGAIN
 from radps_mpi.launcher import launcher_rank
@@ -164,5 +165,14 @@ def _tell(text: str) -> None:
     sys.stderr.flush()
     dump(lambda line: os.write(2, line.encode()), 2)
     if _log is not None:
-        with suppress(OSError), open(_log, "a", encoding="utf-8", buffering=1) as log:
+        with suppress(OSError), open_log(_log) as log:
             dump(log.write, log.fileno())
+
+
+def open_log(path: Path) -> TextIO:
+    """A file to append lines to; OSError if it is a link, which could lead anywhere."""
+
+    def never_through_a_link(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+    return open(path, "a", encoding="utf-8", buffering=1, opener=never_through_a_link)

@@ -135,6 +135,8 @@ def _create(root: Path) -> None:
         root.mkdir(exist_ok=True)
         (root / LOCK_NAME).touch()  # first: what marks the directory as ours if a kill comes next
         faults.reach("run-directory")
+        if (root / LOGS_NAME).is_symlink():
+            raise UsageError(f"{root / LOGS_NAME} is a symbolic link: it would lead out of the run directory")
         (root / LOGS_NAME).mkdir(exist_ok=True)
         fsync_directory(root.parent)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_mpi import faults, timeline
+from radps_mpi import alarm, faults, timeline
 from radps_mpi.data.beam import NULL_BEAM, Beam
 from radps_mpi.decomposition import ChannelBlock, Team, deal_channels
 from radps_mpi.errors import DataError
@@ -182,6 +182,8 @@ class Cycles:
                 if residual is None:
                     raise DataError(f"{self.state.directory}: the residual of channel {chan} can't be read back")
                 self.state.stage(chan, **self._peaks(chan, residual))
+                alarm.beat("measuring peaks in the mask")
+            alarm.beat("measuring peaks in the mask", waiting=True)
         self.state.commit({"mask": mask})
 
     def _interrupted_plan(self) -> CyclePlan | None:
@@ -282,6 +284,8 @@ class Cycles:
                 torn[chan, 0] = self.state.read_psf(chan) is None
                 torn[chan, 1], torn[chan, 2] = model_torn, not model_torn and self.state.read_residual(chan) is None
                 checked[chan] = True
+                alarm.beat("checking the state")
+            alarm.beat("checking the state", waiting=True)
         return merge_disjoint(self.comm, torn, checked).astype(bool)
 
     def _psf_block(self, team: Comm, block: ChannelBlock, wanted: NDArray[np.bool_]) -> None:

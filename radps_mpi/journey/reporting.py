@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 
+from radps_mpi import alarm
 from radps_mpi.data.cycle_report import CycleReport
 from radps_mpi.errors import RadpsError, printable
 from radps_mpi.imaging.stopping import ControlState
@@ -78,7 +79,7 @@ class Reporter:
             self._keep(lambda: self._directory.write_status(status))
 
     def _append(self, line: str) -> None:
-        with open(self._directory.logs / "radps.log", "a", encoding="utf-8") as log:
+        with alarm.open_log(self._directory.logs / "radps.log") as log:
             log.write(line)
 
     def _keep(self, write: Callable[[], None]) -> None:

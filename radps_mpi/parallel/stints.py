@@ -92,6 +92,7 @@ def work_in_stints(
         room_s = COMMIT_INTERVAL_S - largest(limit.comm, time.monotonic() - committed_s)
         if why or room_s < step_s or (done == steps and commit_last):
             began = time.monotonic()
+            alarm.beat(f"committing after {what}")
             commit()
             committed_s, room_s = time.monotonic(), COMMIT_INTERVAL_S
             limit.note_commit(committed_s - began)

@@ -58,8 +58,8 @@ def radps(*arguments: object) -> Ended:
     return Ended(status, lines, done.stderr, cpu_s, peak_mb)
 
 
-def assert_refused(ended: Ended, path: Path, says: str) -> None:
-    assert ended.status == 65, ended.stderr
+def assert_refused(ended: Ended, path: Path, says: str, status: int = 65) -> None:
+    assert ended.status == status, ended.stderr
     (line,) = ended.lines
     assert str(path) in line and says in line, line
     assert "Traceback" not in ended.stderr
@@ -242,6 +242,20 @@ def test_links_in_a_run_directory_lead_nowhere(kept_run: Path, tmp_path: Path) -
     ended = radps("resume", copied)
     assert ended.status in (65, 74) and len(ended.lines) == 1 and "Traceback" not in ended.stderr, ended.stderr
     assert victim.read_text() == "untouched"
+
+
+def test_logs_that_lead_elsewhere_are_refused(kept_run: Path, tmp_path: Path) -> None:
+    copied = copy_of(kept_run, tmp_path)
+    logs, elsewhere = Path(f"{copied}.radps") / "logs", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.rmtree(logs)
+    logs.symlink_to(elsewhere)
+    assert_refused(radps("resume", copied), logs, "symbolic link", status=64)
+    logs.unlink()
+    logs.mkdir()
+    (logs / "radps.log").symlink_to(elsewhere / "victim")
+    assert radps("resume", copied, "--niter", "70").status == 0, "a log is news, not state"
+    assert list(elsewhere.iterdir()) == []
 
 
 @pytest.mark.parametrize(
