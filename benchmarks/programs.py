@@ -6,10 +6,11 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,21 +51,29 @@ class Finished:
         return [at for at, line in self.lines if text in line]
 
 
-def run(command: Sequence[object], *, threads: int = 1, folder: Path | None = None) -> Finished:
-    """Run a program; SystemExit with its last lines if it fails. Processor time and memory count all processes that it
-    waits for (mpirun's ranks; not those that srun starts)."""
+def run(
+    command: Sequence[object], *, threads: int = 1, folder: Path | None = None, on_line: Callable[[str], object] | None = None,
+    statuses: Collection[int] = (0,),
+) -> Finished:
+    """Run a program, and ``on_line`` on each line that it prints; SystemExit with its last lines if it ends with another status
+    than one of ``statuses``. Processor time and memory count all processes that it waits for (mpirun's ranks; not those that
+    srun starts)."""
     words = [str(word) for word in command]
     began = time.perf_counter()
     process = subprocess.Popen(
         words, env=_environment(threads), cwd=folder, text=True, errors="replace", stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+    lines: list[tuple[float, str]] = []
     with process.stdout as out:
-        lines = [(time.perf_counter() - began, line.rstrip()) for line in out]
+        for line in out:
+            lines.append((time.perf_counter() - began, line.rstrip()))
+            if on_line is not None:
+                on_line(line)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     timing = Timing(used.ru_utime + used.ru_stime, time.perf_counter() - began)
-    if process.returncode != 0:
+    if process.returncode not in statuses:
         last = "\n".join(line for _, line in lines[-15:])
         raise SystemExit(f"exit status {process.returncode}: {shlex.join(words)}\n{last}")
     return Finished(timing, used.ru_maxrss * 1024 / 1e9, lines)
@@ -87,6 +96,18 @@ def radps(launcher: str, ranks: int, arguments: Sequence[object]) -> Finished:
     """``radps ARGUMENTS`` on so many ranks."""
     start = launcher.replace("{ranks}", str(ranks)).split()
     return run([*start, sys.executable, "-m", "mpi4py", "-m", "radps_mpi", *arguments])
+
+
+def radps_killed(launcher: str, ranks: int, arguments: Sequence[object], text: str, folder: Path) -> Finished:
+    """``radps ARGUMENTS``, whose first rank is killed when a line with ``text`` comes; ``folder`` is the run's directory."""
+
+    def kill(line: str) -> None:
+        if text in line:
+            os.kill(json.loads((folder / "lock").read_text(encoding="utf-8"))["pid"], signal.SIGKILL)
+
+    start = launcher.replace("{ranks}", str(ranks)).split()
+    command = [*start, sys.executable, "-m", "mpi4py", "-m", "radps_mpi", *arguments]
+    return run(command, on_line=kill, statuses=(128 + signal.SIGKILL,))
 
 
 def hashes(imagename: Path) -> dict[str, str]:

@@ -84,3 +84,10 @@ def test_strong_scaling_gets_the_same_bits_from_one_and_two_ranks(folder: Path) 
 def test_weak_scaling_keeps_the_channels_per_rank(folder: Path) -> None:
     one, two = run_toy(folder, "weak_scaling", "--ranks", 1, 2)["rows"]
     assert two["channels"] == 2 * one["channels"] and two["wall ideal"] == one["wall"]
+
+
+@pytest.mark.launches_mpi
+def test_a_cube_that_is_killed_and_gone_on_with_has_the_bits_of_runs_on_its_parts(folder: Path) -> None:
+    rows = {row["job"]: row for row in run_toy(folder, "eighty_thousand")["rows"]}
+    assert rows["resume"]["ranks"] == 3
+    assert not (folder / "eighty_thousand").exists()
