@@ -15,6 +15,9 @@ from radps_mpi.io.measurement_set_tables import first_line, open_table, read_cel
 
 _INTEGER_COLUMNS = ("ANTENNA1", "ANTENNA2", "DATA_DESC_ID", "FIELD_ID", "OBSERVATION_ID", "SCAN_NUMBER", "STATE_ID")
 
+_CASA_TYPE = {"F": "complex", "f": "float", "?": "boolean"}
+"""numpy's type character -> casacore's name of the same bits."""
+
 
 class MainTable:
     """The main table, open for reading by this process."""
@@ -59,15 +62,34 @@ class MainTable:
             return np.empty(0)
         return np.asarray(read_column(self._choose(rows), name))
 
-    def slab(self, name: str, rows: NDArray[np.int64], chan0: int, chan1: int, npol: int) -> NDArray[Any]:
-        """Channels ``chan0 <= c < chan1`` of a data column for chosen rows: (nrow, nchan, npol)."""
+    def slab(self, name: str, rows: NDArray[np.int64], chan0: int, out: NDArray[Any]) -> None:
+        """Channels from ``chan0`` on of a data column for chosen rows into ``out`` (nrow, nchan, npol), C-contiguous.
+
+        casacore fills an array of the caller's several times as fast as one that it makes and that is then copied.
+
+        Raises
+        ------
+        DataError
+            If the column can't be read or has cells of another shape.
+        """
+        nchan, npol = out.shape[1:]
+        first, last = [chan0, 0], [chan0 + nchan - 1, npol - 1]
         try:
-            block = self._choose(rows).getcolslice(name, [chan0, 0], [chan1 - 1, npol - 1])
+            chosen = self._choose(rows)
+            if self._table.coldatatype(name) == _CASA_TYPE[out.dtype.char]:
+                chosen.getcolslicenp(name, out, first, last)
+                return
+            block = np.asarray(chosen.getcolslice(name, first, last))
         except RuntimeError as error:
             raise DataError(f"{self.path}: column {name} can't be read: {first_line(error)}") from error
-        if np.shape(block) != (len(rows), chan1 - chan0, npol):
+        if block.shape != out.shape:
             raise DataError(f"{self.path}: column {name} has cells of another shape than {npol} correlations")
-        return np.asarray(block)
+        out[...] = block
+
+    def tile_channels(self, name: str) -> int:
+        """Channels of one tile of a data column, in which it is read best; 1 where cells aren't stored in tiles."""
+        cubes = self._table.getdminfo(name).get("SPEC", {}).get("HYPERCUBES", {}).values()
+        return max((int(cube["TileShape"][1]) for cube in cubes if len(cube["TileShape"]) == 3), default=1)
 
     def cell_shape(self, name: str, row: int) -> tuple[int, ...] | None:
         """Shape of one cell, None where the column or the cell is missing."""
