@@ -105,7 +105,7 @@ def clean_row_weights(weight: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class Buffers:
-    """Memory for a slab's arrays, used again for the next one: the first touch of new pages costs more than the work on them."""
+    """Memory for a slab's arrays, used again for the next one: the first touch of new pages costs more than work on them."""
 
     def __init__(self) -> None:
         self._kept: dict[str, NDArray[np.uint8]] = {}

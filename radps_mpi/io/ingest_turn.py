@@ -128,6 +128,7 @@ class _CornerTurn:
                 raise DataError(f"{self.group.file.filename}: its list of rows is damaged; ingest again")
             numbers = listed[shares[comm.rank] : shares[comm.rank + 1]]
             oriented = read_rows(main, self.plan, numbers)
+            self._read_ahead(main, chunk + 1)
         rows = gather_everywhere(comm, oriented.rows)
         order = sorting_order(rows["uvw_m"])
         self._note_rows(rows, oriented)
@@ -143,6 +144,16 @@ class _CornerTurn:
                 self.counts[reason] += count
             with timeline.span("turn rows to channels, write", chunk=chunk):
                 self._exchange_and_write(slab, band, shares, place, chunk)
+
+    def _read_ahead(self, main: MainTable, chunk: int) -> None:
+        """The disk is busy with the next chunk while this one is turned and written."""
+        meta = self.plan.meta
+        if chunk < meta.nchunk:
+            row0, row1 = meta.chunk_rows(chunk, chunk + 1)
+            shares = row0 + _shares(row1 - row0, self.comm.size)
+            numbers = self.group["source_row"][shares[self.comm.rank] : shares[self.comm.rank + 1]]
+            columns = [meta.data_column, "FLAG", *(["WEIGHT_SPECTRUM"] if meta.has_spectral_weight else [])]
+            main.read_ahead(columns, numbers, self.memory_bytes)
 
     def _note_rows(self, rows: NDArray[Any], oriented: OrientedRows) -> None:
         self.counts["swapped_rows"] += int(oriented.swapped.sum())
@@ -165,11 +176,7 @@ class _CornerTurn:
         blocks = {"vis": self._to_channels("vis", slab.vis, cuts, shares, place)}
         if slab.weight is not None:
             blocks["weight"] = self._to_channels("weight", slab.weight, cuts, shares, place)
-        path = Path(self.group.file.filename)
-        # a failing collective write fails after the ranks have met, so it may stand in here against the rule
-        with all_or_none(self.comm, f"writing {path}"), durable.naming(path, "writing visibilities"):
-            for name, block in blocks.items():
-                write_channels(self.group, self.plan.meta, name, mine, chunk, block)
+        write_channels(self.comm, self.group, self.plan.meta, mine, chunk, blocks)
 
     def _to_channels(
         self, name: str, block: NDArray[Any], cuts: NDArray[np.int64], shares: NDArray[np.int64],

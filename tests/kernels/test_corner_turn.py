@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from radps_kernels import corner_turn, corner_turn_reference
 
 ODD_VALUES = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, 1e-42, 3e38], np.float32)

@@ -88,3 +88,12 @@ def test_one_rank_that_is_asked_to_stop_stops_all() -> None:
         work_in_stints(WallTime(comm, float("inf")), 10, "testing", step, work.commit, lambda done: None)
     assert work.done == work.committed and work.done[0] == 0
     assert comm.rank != comm.size - 1 or work.done == [0, 1, 2, 3]
+
+
+def test_the_time_since_the_last_commit_is_kept_over_many_short_pieces_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stints, "COMMIT_INTERVAL_S", 0.1)
+    limit, work, commits = WallTime(world(), float("inf")), Work(step_s=0.03), []
+    for _ in range(8):
+        work.run(limit, 1, commit_last=False)
+        commits.append(len(work.committed))
+    assert commits[0] == 0 and commits[-1] > 0, "each piece is shorter than the interval, all of them are longer"
