@@ -68,10 +68,7 @@ def save(partial: Path, key: str, observations: Sequence[TurnProgress]) -> None:
 def load(partial: Path, key: str, nobservation: int) -> list[TurnProgress] | None:
     """The progress of the partial store, None if there is none of this request: then ingest starts over."""
     try:
-        if not partial.exists():  # a job was killed when its store was in place already
-            forget(partial)
-            return None
-        text = read_small(progress_path(partial))
+        text = read_small(progress_path(partial)) if partial.exists() else None
         if text is None:
             return None
         stored = json.loads(text)
