@@ -196,12 +196,13 @@ def _ingest(given: dict[str, Any], comm: Comm) -> int:
     from radps_mpi.config import ParallelConfig, SelectionConfig, build_section
     from radps_mpi.io.ingest import ingest, report_lines
     from radps_mpi.io.selection import selection_per_source
-    from radps_mpi.io.visibility_store import refuse_output
+    from radps_mpi.io.visibility_store import forget_finished_ingest, refuse_output
     from radps_mpi.parallel import on_root
     from radps_mpi.parallel.stints import WallTime
     from radps_mpi.planning.wall_time import wall_time_left_s
 
     sources, path, overwrite = given.pop("inputs"), given.pop("output"), given.pop("overwrite", False)
+    on_root(comm, f"looking at {path}", lambda: forget_finished_ingest(Path(path)))
     on_root(comm, f"looking at {path}", lambda: refuse_output(path, overwrite=overwrite))
     labels = {name: "--" + name.replace("_", "-") for name in given}
     per_job: dict[str, Any] = {name: given.pop(name) for name in ("max_time", "stall_timeout") if name in given}

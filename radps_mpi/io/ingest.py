@@ -82,28 +82,40 @@ def ingest(
     if len(sources) != len(selections) or not sources:
         raise UsageError(f"{len(selections)} selections for {len(sources)} MeasurementSets")
     final = Path(path)
-    partial = partial_path(final)
-    tables, choices, plans = _plan(comm, sources, selections, row_chunk)
-    on_time = limit or WallTime(comm, float("inf"))
+    planned = _plan(comm, sources, selections, row_chunk)
     key, found = on_root(
-        comm, f"looking for {partial}", lambda: _look_for_progress(partial, sources, selections, row_chunk, len(plans))
-    )
+        comm, f"looking for {partial_path(final)}",
+        lambda: _look_for_progress(partial_path(final), sources, selections, row_chunk, len(planned[2])),
+    )  # fmt: skip
     try:
-        if found is None:
-            on_root(comm, f"laying out {partial}", lambda: _start_over(partial, plans))
-        progress = found or [TurnProgress() for _ in plans]
-        keep = partial_call(ingest_progress.save, partial, key, progress)
-        finished = _fill(comm, partial, tables, choices, plans, memory_bytes, on_time, progress, keep, listed=found is not None)
-        times = [plan.times_s for plan in plans]
-        factors = [doppler_factors(comm, *known) for known in zip(finished, times, strict=True)]
-        finish(comm, final, finished, times, factors)
+        return _make(comm, final, planned, memory_bytes, limit or WallTime(comm, float("inf")), key, found)
     except OutOfTimeError:
         raise
     except Exception:
         if comm.rank == 0:
-            ingest_progress.forget(partial)
-            partial.unlink(missing_ok=True)
+            ingest_progress.forget(partial_path(final))
+            partial_path(final).unlink(missing_ok=True)
         raise
+
+
+def _make(
+    comm: Comm,
+    final: Path,
+    planned: tuple[list[SetTables], list[RowChoice], list[ObservationPlan]],
+    memory_bytes: int,
+    limit: WallTime,
+    key: str,
+    found: list[TurnProgress] | None,
+) -> tuple[ObservationMeta, ...]:
+    partial, (tables, choices, plans) = partial_path(final), planned
+    if found is None:
+        on_root(comm, f"laying out {partial}", lambda: _start_over(partial, plans))
+    progress = found or [TurnProgress() for _ in plans]
+    keep = partial_call(ingest_progress.save, partial, key, progress)
+    finished = _fill(comm, partial, tables, choices, plans, memory_bytes, limit, progress, keep, listed=found is not None)
+    times = [plan.times_s for plan in plans]
+    factors = [doppler_factors(comm, *known) for known in zip(finished, times, strict=True)]
+    finish(comm, final, finished, times, factors)
     on_root(comm, "ending the ingest", lambda: ingest_progress.forget(partial))
     return finished
 

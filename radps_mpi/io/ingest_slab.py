@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from radps_kernels.corner_turn import turn_rows
 
 from radps_mpi import precision
 from radps_mpi.errors import DataError
@@ -102,56 +104,63 @@ def clean_row_weights(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(np.isfinite(weight) & (weight > 0), weight, np.float32(0.0))
 
 
+class Buffers:
+    """Memory for a slab's arrays, used again for the next one: the first touch of new pages costs more than work on them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, NDArray[np.uint8]] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array of any content, C-contiguous; it holds until the same ``name`` is taken again."""
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        if name not in self._kept or len(self._kept[name]) < nbytes:
+            self._kept.pop(name, None)  # the old pages are free before new ones are asked for
+            self._kept[name] = np.empty(nbytes, np.uint8)
+        return self._kept[name][:nbytes].view(dtype).reshape(shape)
+
+
 @dataclass(frozen=True, slots=True)
 class Slab:
     """A band of channels of this rank's rows, in the store's channel order and ready to be sent: channel first.
 
     ``vis`` (nchan, npol, nrow) complex64; ``weight`` the same shape, float32, or None; ``counts`` blanked samples by
-    reason.
+    reason; ``good`` (nchan, npol) int64, samples that aren't blank.
     """
 
     vis: NDArray[np.complex64]
     weight: NDArray[np.float32] | None
     counts: dict[str, int]
+    good: NDArray[np.int64]
 
 
-def read_slab(main: MainTable, plan: ObservationPlan, oriented: OrientedRows, band: tuple[int, int]) -> Slab:
-    """Read, orient and blank channels ``band[0] <= c < band[1]`` (the store's numbers) of this rank's rows."""
+def read_slab(
+    main: MainTable, plan: ObservationPlan, oriented: OrientedRows, band: tuple[int, int], buffers: Buffers
+) -> Slab:
+    """Read, orient and blank channels ``band[0] <= c < band[1]`` (the store's numbers) of this rank's rows.
+
+    The slab's arrays are of ``buffers``, and hold until the next one is read.
+    """
     meta, numbers = plan.meta, oriented.rows["source_row"]
-    nchan = band[1] - band[0]
-    if not len(numbers):
-        empty = np.empty((nchan, meta.npol, 0), precision.VISIBILITY)
-        return Slab(empty, empty.real.copy() if meta.has_spectral_weight else None, dict.fromkeys(BLANK_REASONS, 0))
-    chan0, chan1 = plan.native_range(*band)
-    order = slice(None, None, -1) if plan.descending else slice(None)
-
-    def column(name: str) -> NDArray[Any]:
-        return _turn(main.slab(name, numbers, chan0, chan1, meta.npol)[:, order], oriented)
-
-    vis = column(meta.data_column).astype(precision.VISIBILITY, copy=False)
-    np.conjugate(vis, out=vis, where=oriented.swapped[:, None, None])
+    nrow, nchan, npol = len(numbers), band[1] - band[0], meta.npol
+    chan0, _ = plan.native_range(*band)
     spectral = meta.has_spectral_weight
-    weight = (
-        column("WEIGHT_SPECTRUM").astype(precision.WEIGHT, copy=False)
-        if spectral
-        else oriented.rows["weight"][:, None, :]
-    )
-    blank = np.zeros(vis.shape, dtype=bool)
-    blank |= oriented.blank[:, None, None]
-    blank |= plan.unselected[None, band[0] : band[1], None]
-    found = [int(np.count_nonzero(blank))]
-    for reason in (column("FLAG"), ~(np.isfinite(weight) & (weight >= 0)), weight == 0, ~np.isfinite(vis)):
-        blank |= reason
-        found.append(int(np.count_nonzero(blank)))
-    vis[blank] = BLANK
-    if spectral:
-        weight[blank] = 0.0
-    counts = dict(zip(BLANK_REASONS, np.diff([0, *found]).tolist(), strict=True))
-    return Slab(_channel_first(vis), _channel_first(weight) if spectral else None, counts)
 
+    def column(name: str, dtype: DTypeLike) -> NDArray[Any]:
+        block = buffers.take(f"read {name}", (nrow, nchan, npol), dtype)
+        if nrow:
+            main.slab(name, numbers, chan0, block)
+        return block
 
-def _channel_first(block: NDArray[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(block.transpose(1, 2, 0))
+    weight = column("WEIGHT_SPECTRUM", precision.WEIGHT) if spectral else oriented.rows["weight"][:, None, :].copy()
+    turned = buffers.take("turned vis", (nchan, npol, nrow), precision.VISIBILITY)
+    turned_weight = buffers.take("turned weight", (nchan, npol, nrow) if spectral else (0, 0, 0), precision.WEIGHT)
+    counts, good = np.zeros(len(BLANK_REASONS), np.int64), np.zeros((nchan, npol), np.int64)
+    turn_rows(
+        column(meta.data_column, precision.VISIBILITY), column("FLAG", np.bool_), weight, spectral, oriented.blank,
+        plan.unselected[band[0] : band[1]], oriented.swapped, oriented.partner, plan.descending, turned, turned_weight,
+        counts, good,
+    )  # fmt: skip
+    return Slab(turned, turned_weight if spectral else None, dict(zip(BLANK_REASONS, counts.tolist(), strict=True)), good)
 
 
 def sorting_order(uvw_m: NDArray[np.float64]) -> NDArray[np.int64]:

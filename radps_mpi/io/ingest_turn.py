@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from radps_kernels.corner_turn import place_rows
 
 from radps_mpi import alarm, faults, timeline
 from radps_mpi.data.observation import ObservationMeta
@@ -19,6 +20,7 @@ from radps_mpi.io.ingest_plan import ObservationPlan
 from radps_mpi.io.ingest_progress import TurnProgress
 from radps_mpi.io.ingest_slab import (
     BLANK_REASONS,
+    Buffers,
     OrientedRows,
     Slab,
     read_rows,
@@ -33,8 +35,8 @@ from radps_mpi.parallel.stints import WallTime, work_in_stints
 from radps_mpi.parallel.types import Comm
 
 _SAMPLE_BYTES = 72
-"""Most bytes alive per sample of a slab: data, flags, weights, masks, both sides of the exchange, and the sorted
-result."""
+"""Most bytes alive per sample of a slab: data, flags and weights as read (twice, where their type must be changed), both sides
+of the exchange, and the sorted result."""
 
 _DUPLICATE_CELLS = 1 << 27
 """(time, baseline) cells looked at at once when duplicates are counted, a byte each."""
@@ -55,10 +57,11 @@ def turn_observation(
         On all ranks when the job is to stop; what is done is kept.
     """
     meta, group = plan.meta, file[plan.meta.name]
-    turn = _CornerTurn(comm, group, plan, memory_bytes, progress)
     first = progress.chunks
     with all_or_none(comm, f"opening {meta.source}"):
         main = MainTable(meta.source)
+        tile = main.tile_channels(meta.data_column)
+    turn = _CornerTurn(comm, group, plan, memory_bytes, tile, progress)
 
     def commit() -> None:
         file.flush()
@@ -91,10 +94,11 @@ class _CornerTurn:
     """Rows in, channels out, for one observation; keeps what is counted on the way."""
 
     def __init__(
-        self, comm: Comm, group: h5py.Group, plan: ObservationPlan, memory_bytes: int, before: TurnProgress
+        self, comm: Comm, group: h5py.Group, plan: ObservationPlan, memory_bytes: int, tile: int,
+        before: TurnProgress,
     ) -> None:
         self.comm, self.group, self.plan = comm, group, plan
-        self.memory_bytes = memory_bytes
+        self.memory_bytes, self.tile, self.buffers = memory_bytes, tile, Buffers()
         self.samples = np.zeros((plan.meta.nchan, plan.meta.npol), dtype=np.int64)
         self.counts = dict.fromkeys(("swapped_rows", "bad_uvw_rows", *BLANK_REASONS), 0)
         if before.chunks and comm.rank == 0:  # sums over ranks: one of them has what earlier jobs counted
@@ -124,6 +128,7 @@ class _CornerTurn:
                 raise DataError(f"{self.group.file.filename}: its list of rows is damaged; ingest again")
             numbers = listed[shares[comm.rank] : shares[comm.rank + 1]]
             oriented = read_rows(main, self.plan, numbers)
+            self._read_ahead(main, chunk + 1)
         rows = gather_everywhere(comm, oriented.rows)
         order = sorting_order(rows["uvw_m"])
         self._note_rows(rows, oriented)
@@ -132,13 +137,23 @@ class _CornerTurn:
                 write_rows(self.group, meta, rows[order], chunk)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        for band in _bands(meta, row1 - row0, comm.size, self.memory_bytes):
+        for band in _bands(self.plan, row1 - row0, comm.size, self.memory_bytes, self.tile):
             with all_or_none(comm, f"reading {meta.source}"), timeline.span("read rows", chunk=chunk):
-                slab = read_slab(main, self.plan, oriented, band)
+                slab = read_slab(main, self.plan, oriented, band, self.buffers)
             for reason, count in slab.counts.items():
                 self.counts[reason] += count
             with timeline.span("turn rows to channels, write", chunk=chunk):
                 self._exchange_and_write(slab, band, shares, place, chunk)
+
+    def _read_ahead(self, main: MainTable, chunk: int) -> None:
+        """The disk is busy with the next chunk while this one is turned and written."""
+        meta = self.plan.meta
+        if chunk < meta.nchunk:
+            row0, row1 = meta.chunk_rows(chunk, chunk + 1)
+            shares = row0 + _shares(row1 - row0, self.comm.size)
+            numbers = self.group["source_row"][shares[self.comm.rank] : shares[self.comm.rank + 1]]
+            columns = [meta.data_column, "FLAG", *(["WEIGHT_SPECTRUM"] if meta.has_spectral_weight else [])]
+            main.read_ahead(columns, numbers, self.memory_bytes)
 
     def _note_rows(self, rows: NDArray[Any], oriented: OrientedRows) -> None:
         self.counts["swapped_rows"] += int(oriented.swapped.sum())
@@ -156,17 +171,33 @@ class _CornerTurn:
         chunk: int,
     ) -> None:
         cuts = _shares(band[1] - band[0], self.comm.size)
-        mine = int(cuts[self.comm.rank])
-        vis = _to_channels(self.comm, slab.vis, cuts, shares, place)
-        self.samples[band[0] + mine : band[0] + mine + len(vis)] += (~np.isnan(vis.real)).sum(axis=2)
-        blocks: dict[str, NDArray[Any]] = {"vis": vis}
+        mine = band[0] + int(cuts[self.comm.rank])
+        self.samples[slice(*band)] += slab.good
+        blocks = {"vis": self._to_channels("vis", slab.vis, cuts, shares, place)}
         if slab.weight is not None:
-            blocks["weight"] = _to_channels(self.comm, slab.weight, cuts, shares, place)
-        path = self.group.file.filename
-        # a failing collective write fails after the ranks have met, so it may stand in here against the rule
-        with all_or_none(self.comm, f"writing {path}"), durable.naming(Path(path), "writing visibilities"):
-            for name, block in blocks.items():
-                write_channels(self.group, self.plan.meta, name, band[0] + mine, chunk, block)
+            blocks["weight"] = self._to_channels("weight", slab.weight, cuts, shares, place)
+        write_channels(self.comm, self.group, self.plan.meta, mine, chunk, blocks)
+
+    def _to_channels(
+        self, name: str, block: NDArray[Any], cuts: NDArray[np.int64], shares: NDArray[np.int64],
+        place: NDArray[np.int64],
+    ) -> NDArray[Any]:  # fmt: skip
+        """From all channels of my rows to all rows of my channels: (nchan, npol, nrow_mine) -> (nchan_mine, npol, nrow).
+
+        ``cuts`` and ``shares`` (nrank + 1,) bound every rank's channels and rows; ``place`` (nrow,) is where each row
+        goes.
+        """
+        rank, npol, nrow = self.comm.rank, block.shape[1], int(shares[-1])
+        nline = int(cuts[rank + 1] - cuts[rank]) * npol
+        counts = np.diff(shares) * nline
+        room = self.buffers.take(f"received {name}", (int(counts.sum()) if self.comm.size > 1 else 0,), block.dtype)
+        sent = np.diff(cuts) * npol * block.shape[2]
+        received = exchange(self.comm, block.reshape(-1), sent, counts, receive=room)
+        result = self.buffers.take(f"sorted {name}", (nline, nrow), block.dtype)
+        pieces = np.split(received, np.cumsum(counts)[:-1])
+        for piece, row0, row1 in zip(pieces, shares[:-1].tolist(), shares[1:].tolist(), strict=True):
+            place_rows(piece.reshape(nline, row1 - row0), place[row0:row1], result)
+        return result.reshape(nline // npol, npol, nrow)
 
 
 def _shares(count: int, nrank: int) -> NDArray[np.int64]:
@@ -174,36 +205,17 @@ def _shares(count: int, nrank: int) -> NDArray[np.int64]:
     return np.arange(nrank + 1, dtype=np.int64) * count // nrank
 
 
-def _bands(meta: ObservationMeta, nrow: int, nrank: int, memory_bytes: int) -> Iterator[tuple[int, int]]:
-    """Bands of channels whose samples, spread over the ranks, fit into the budget of each."""
-    per_rank = memory_bytes // (_SAMPLE_BYTES * nrow * meta.npol)
-    width = min(max(1, per_rank) * nrank, meta.nchan)
-    for start in range(0, meta.nchan, width):
-        yield start, min(start + width, meta.nchan)
-
-
-def _to_channels(
-    comm: Comm, block: NDArray[Any], cuts: NDArray[np.int64], shares: NDArray[np.int64], place: NDArray[np.int64]
-) -> NDArray[Any]:
-    """From all channels of my rows to all rows of my channels: (nchan, npol, nrow_mine) -> (nchan_mine, npol, nrow).
-
-    ``cuts`` and ``shares`` (nrank + 1,) bound every rank's channels and rows; ``place`` (nrow,) is where each row goes.
-    """
-    npol = block.shape[1]
-    nchan, nrows = int(cuts[comm.rank + 1] - cuts[comm.rank]), np.diff(shares)
-    sent = np.diff(cuts) * npol * nrows[comm.rank]
-    received = exchange(comm, block.reshape(-1), sent, nrows * npol * nchan)
-    result = np.empty((nchan, npol, int(shares[-1])), block.dtype)
-    nline, start = nchan * npol, 0
-    lines = result.reshape(nline, int(shares[-1]))
-    for rank, nrow in enumerate(nrows.tolist()):
-        size = nchan * npol * nrow
-        where = place[shares[rank] : shares[rank + 1]]
-        # line by line: numpy takes ten times as long to scatter along the last of several axes
-        for target, piece in zip(lines, received[start : start + size].reshape(nline, nrow), strict=True):
-            target[where] = piece
-        start += size
-    return result
+def _bands(plan: ObservationPlan, nrow: int, nrank: int, memory_bytes: int, tile: int) -> Iterator[tuple[int, int]]:
+    """Bands of the store's channels whose samples, spread over the ranks, fit into the budget of each; their edges are those
+    of the MeasurementSet's tiles of ``tile`` channels, where the budget has room for one, so that none is read twice."""
+    per_rank = memory_bytes // (_SAMPLE_BYTES * nrow * plan.meta.npol)
+    width = max(1, per_rank) * nrank
+    start = plan.chan0
+    if width > tile:
+        width, start = width - width % tile, start - start % tile
+    for edge in range(start, plan.chan1, width):
+        low, high = max(edge, plan.chan0), min(edge + width, plan.chan1)
+        yield (plan.chan1 - high, plan.chan1 - low) if plan.descending else (low - plan.chan0, high - plan.chan0)
 
 
 def _count_duplicates(

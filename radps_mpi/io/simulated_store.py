@@ -19,7 +19,7 @@ from radps_mpi import precision
 from radps_mpi.data.axis import FRAMES
 from radps_mpi.data.observation import IngestReport, ObservationMeta
 from radps_mpi.errors import DataError
-from radps_mpi.io import durable, hdf5
+from radps_mpi.io import hdf5
 from radps_mpi.io.ingest_slab import BLANK, row_dtype, sorting_order
 from radps_mpi.io.measurement_set_frames import observatory_itrf_m
 from radps_mpi.io.store_writer import doppler_factors, finish, lay_out, partial_path, write_channels, write_rows
@@ -186,10 +186,7 @@ class _Filling:
             block = np.empty((chan1 - chan0, self.meta.npol, len(order)), precision.VISIBILITY)
             for channel in range(chan0, chan1):
                 block[channel - chan0] = self._channel(channel, rows)[:, order]
-        path = Path(self.group.file.filename)
-        # a failing collective write fails after the ranks have met, so it may stand in here against the rule
-        with all_or_none(self.comm, f"writing {path}"), durable.naming(path, "writing visibilities"):
-            write_channels(self.group, self.meta, "vis", chan0, rows.chunk, block)
+        write_channels(self.comm, self.group, self.meta, chan0, rows.chunk, {"vis": block})
 
     def _channel(self, channel: int, rows: ChunkRows) -> NDArray[np.complex64]:
         """(npol, nrow) in the order of the observation, blank where flagged or NaN."""

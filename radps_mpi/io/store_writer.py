@@ -78,13 +78,39 @@ def write_rows(group: h5py.Group, meta: ObservationMeta, rows: NDArray[Any], chu
 
 
 def write_channels(
-    group: h5py.Group, meta: ObservationMeta, name: str, channel: int, chunk: int, block: NDArray[Any]
+    comm: Comm, group: h5py.Group, meta: ObservationMeta, channel: int, chunk: int, blocks: dict[str, NDArray[Any]]
 ) -> None:
-    """Write this rank's channels (nchan, npol, nrow) of a chunk, from ``channel`` on, and their checksums. Collective:
-    also without a channel."""
-    sums = np.array([durable.checksum(values) for values in block], dtype=np.uint64).reshape(-1, 1, 2)
-    hdf5.write_block_collective(group[name], (channel, 0, chunk * meta.row_chunk), block)
-    hdf5.write_block_collective(group[f"{name}_checksum"], (channel, chunk, 0), sums)
+    """Write this rank's channels of a chunk, from ``channel`` on, and their checksums. Collective: also without a channel.
+
+    ``blocks``: by name of the dataset, (nchan, npol, nrow), C-contiguous.
+    """
+    path, row0 = Path(group.file.filename), chunk * meta.row_chunk
+    with all_or_none(comm, f"writing {path}"), durable.naming(path, "writing visibilities"):
+        for name, block in blocks.items():
+            _write_lines(path, group[name], (channel * meta.npol, row0), block.reshape(-1, block.shape[2]))
+    sums = {
+        name: np.array([durable.checksum(values) for values in block], dtype=np.uint64).reshape(-1, 1, 2)
+        for name, block in blocks.items()
+    }
+    # a failing collective write fails after the ranks have met, so it may stand in here against the rule
+    with all_or_none(comm, f"writing {path}"), durable.naming(path, "writing checksums"):
+        for name, values in sums.items():
+            hdf5.write_block_collective(group[f"{name}_checksum"], (channel, chunk, 0), values)
+
+
+def _write_lines(path: Path, dataset: h5py.Dataset, first: tuple[int, int], lines: NDArray[Any]) -> None:
+    """Write (nline, nrow) samples at a line and row of a contiguous dataset, as the state's planes are written: HDF5's
+    collective write copies them once more on their way."""
+    if not lines.size:
+        return
+    line, row = first
+    offset, line_bytes = int(dataset.id.get_offset()), dataset.shape[-1] * lines.itemsize
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for number, values in enumerate(lines, line):
+            durable.write_at(fd, durable.as_bytes(values), offset + number * line_bytes + row * lines.itemsize)
+    finally:
+        os.close(fd)
 
 
 def doppler_factors(comm: Comm, meta: ObservationMeta, times_s: NDArray[np.float64]) -> NDArray[np.float64]:

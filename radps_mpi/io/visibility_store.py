@@ -168,6 +168,13 @@ def refuse_output(path: str, *, overwrite: bool) -> None:
         raise UsageError(f"{path} exists: choose another name, or replace it with --overwrite")
 
 
+def forget_finished_ingest(path: Path) -> None:
+    """Remove the progress of an ingest into ``path`` that was killed when the store was in its place already."""
+    partial = path.with_name(path.name + ".partial")
+    if not partial.exists():
+        partial.with_name(partial.name + ".progress").unlink(missing_ok=True)
+
+
 @dataclass(frozen=True, slots=True)
 class RowColumns:
     """Row data of some chunks, in the order of the store.

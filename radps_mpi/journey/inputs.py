@@ -7,7 +7,7 @@ from pathlib import Path
 from radps_mpi.config import RunConfig, SelectionConfig
 from radps_mpi.errors import UsageError
 from radps_mpi.io.preflight import look_at_store
-from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
+from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore, forget_finished_ingest
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.parallel import all_or_none, on_root
 from radps_mpi.parallel.stints import WallTime
@@ -27,6 +27,7 @@ def open_store(comm: Comm, config: RunConfig, directory: Path, report: Reporter,
         path = named_store(config)
     else:
         path = directory / STORE_NAME
+        on_root(comm, "looking for the visibility store", lambda: forget_finished_ingest(path))
         if not on_root(comm, "looking for the visibility store", path.exists):
             _ingest(comm, config, path, report, limit)
     on_root(comm, f"checking {path}", lambda: look_at_store(path))

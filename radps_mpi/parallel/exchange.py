@@ -19,16 +19,21 @@ def exchange(
     send_counts: NDArray[np.int64],
     receive_counts: NDArray[np.int64],
     *,
+    receive: NDArray[Any] | None = None,
     round_bytes: int = ROUND_BYTES,
 ) -> NDArray[Any]:
     """Every rank gives every rank a piece; collective.
 
     ``send`` is flat and C-contiguous, the pieces for ranks 0, 1, ... one after the other, ``send_counts`` (nrank,)
     elements each; ``receive_counts`` (nrank,) is what the others announce to send here (the caller knows: no exchange
-    of counts). Returns the flat concatenation of the pieces from ranks 0, 1, ..., with the dtype of ``send``.
+    of counts). Returns the flat concatenation of the pieces from ranks 0, 1, ..., with the dtype of ``send``: in
+    ``receive`` where that is given, a flat array of the right size and type. A single rank gets ``send`` itself back.
     """
+    if comm.size == 1:
+        return send
     itemsize = send.dtype.itemsize
-    receive = np.empty(int(receive_counts.sum()), send.dtype)
+    if receive is None:
+        receive = np.empty(int(receive_counts.sum()), send.dtype)
     biggest = max(int(send_counts.max(initial=0)), int(receive_counts.max(initial=0)))
     step = max(1, round_bytes // (comm.size * itemsize))
     nround = -(-int(comm.allreduce(biggest, op=MPI.MAX)) // step)

@@ -37,6 +37,9 @@ class WallTime:
         self._end_s = time.monotonic() - largest(comm, -left_s)
         self._step_s = self._commit_s = 0.0
         self._worked = False
+        self.committed_s = time.monotonic()
+        """When this rank last had everything committed, of its monotonic clock: kept from one piece of work to the next, or
+        many short ones would commit nothing."""
 
     def remaining_s(self) -> float:
         """Seconds left for work; the same on all ranks."""
@@ -81,7 +84,7 @@ def work_in_stints(
     if why := limit.reason_to_leave():
         commit()  # what an earlier part of the work has left to this one
         raise OutOfTimeError(why)
-    done, stride, committed_s = 0, 1, time.monotonic()
+    done, stride = 0, 1
     while done < steps:
         with nullcontext() if together else all_or_none(limit.comm, what):
             step_s = _stint(range(done, min(done + stride, steps)), what, work, stopping)
@@ -89,13 +92,13 @@ def work_in_stints(
         step_s = max(largest(limit.comm, step_s), _SHORTEST_S)
         limit.note_step(step_s)
         why = limit.reason_to_leave()
-        room_s = COMMIT_INTERVAL_S - largest(limit.comm, time.monotonic() - committed_s)
+        room_s = COMMIT_INTERVAL_S - largest(limit.comm, time.monotonic() - limit.committed_s)
         if why or room_s < step_s or (done == steps and commit_last):
             began = time.monotonic()
             alarm.beat(f"committing after {what}")
             commit()
-            committed_s, room_s = time.monotonic(), COMMIT_INTERVAL_S
-            limit.note_commit(committed_s - began)
+            limit.committed_s, room_s = time.monotonic(), COMMIT_INTERVAL_S
+            limit.note_commit(limit.committed_s - began)
         if why:
             raise OutOfTimeError(why)
         progress(done)

@@ -162,6 +162,18 @@ def test_a_run_killed_while_it_ingests_starts_over_and_gives_the_same_bits(
     assert_finished(imagename, undisturbed)
 
 
+def test_an_ingest_killed_when_its_store_is_in_place_leaves_no_progress_to_the_next_start(
+    galaxy: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "a.vis.h5"
+    killed = jobs.run_radps(["ingest", galaxy, "-o", store], ranks=1, env={"RADPS_FAULT": "ingest-after-rename:1:0"})
+    assert killed.returncode == 137
+    assert sorted(path.name for path in tmp_path.iterdir()) == [store.name, f"{store.name}.partial.progress"]
+    refused = jobs.run_radps(["ingest", galaxy, "-o", store], ranks=1)
+    assert refused.returncode != 0 and "--overwrite" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
+
+
 @pytest.mark.parametrize("fault", ["reserve:1:0", "ingest-before-sync:1:1", "ingest-before-rename:1:0"])
 def test_an_ingest_killed_on_its_way_leaves_an_older_store_alone(galaxy: Path, tmp_path: Path, fault: str) -> None:
     store = tmp_path / "galaxy.vis.h5"

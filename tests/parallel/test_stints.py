@@ -100,3 +100,12 @@ def test_a_signal_stays_heard_until_the_outer_ears_are_closed() -> None:
         assert alarm.asked() == "SIGUSR1"
     assert alarm.asked() == ""
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_the_time_since_the_last_commit_is_kept_over_many_short_pieces_of_work() -> None:
+    limit, work, committed = WallTime(world(), float("inf")), Work(), []
+    for _ in range(3):
+        work.run(limit, 1, commit_last=False)
+        committed.append(len(work.committed))
+        limit.committed_s -= 0.6 * stints.COMMIT_INTERVAL_S  # as if the next piece came so much later
+    assert committed == [0, 0, 3], "each piece is shorter than the interval, all of them are longer"
