@@ -70,8 +70,8 @@ def _largest(
     bits: NDArray[np.int32], listed: NDArray[np.int32], of_segments: NDArray[np.int32], of_rows: NDArray[np.int32]
 ) -> tuple[int, int]:
     """(y, x) of the largest magnitude in the list; of equal ones the lowest flat index."""
-    y = np.argmax(of_rows)
-    k = np.argmax(of_segments[y])
+    y = int(np.argmax(of_rows))
+    k = int(np.argmax(of_segments[y]))
     for x in range(k * SEGMENT, (k + 1) * SEGMENT):
         if listed[y, x] != 0 and (bits[y, x] & _MAGNITUDE) == of_rows[y]:
             return y, x

@@ -43,7 +43,13 @@ def run_both(
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     ("shape", "patch", "coverage"),
-    [((64, 64), (13, 13), 1.0), ((50, 71), (16, 16), 0.4), ((33, 31), (40, 25), 0.9), ((5, 130), (13, 22), 1.0), ((1, 1), (1, 1), 1.0)],
+    [
+        ((64, 64), (13, 13), 1.0),
+        ((50, 71), (16, 16), 0.4),
+        ((33, 31), (40, 25), 0.9),
+        ((5, 130), (13, 22), 1.0),
+        ((1, 1), (1, 1), 1.0),
+    ],
 )
 def test_fast_list_has_the_bits_of_the_plain_one(
     shape: tuple[int, int], patch: tuple[int, int], coverage: float, seed: int
@@ -132,7 +138,8 @@ def test_inputs_are_left_as_they_were() -> None:
 
 def test_an_empty_list_and_one_of_zeros_place_nothing() -> None:
     zeros, psf = np.zeros((8, 40), np.float32), np.ones((3, 3), np.float32)
-    for mask, limit in ((np.ones((8, 40), np.uint8), 0.5), (np.ones((8, 40), np.uint8), 0.0), (np.zeros((8, 40), np.uint8), 0.0)):
+    full, empty = np.ones((8, 40), np.uint8), np.zeros((8, 40), np.uint8)
+    for mask, limit in ((full, 0.5), (full, 0.0), (empty, 0.0)):
         result, model = run_both(zeros, psf, mask, 0.1, limit, 0.0, 0, 10)
         assert result == (0, STOP_THRESHOLD, 0.0, 0.0)
         assert np.all(model == 0.125)
