@@ -15,11 +15,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_kernels.hogbom import DIVERGENCE, STOP_DIVERGED, STOP_ITERATIONS, STOP_THRESHOLD
+from radps_kernels.hogbom import STOP_DIVERGED, STOP_ITERATIONS, STOP_THRESHOLD
 from radps_kernels.options import JIT
 
 SEGMENT = 32
 """Pixels of a row that share a maximum."""
+
+RUNAWAY = 10.0
+"""A list's peak above so many times its first means a PSF that can't be cleaned with. At large gains the peaks of good lists
+go up and down too, by some 10 %: that they rise is judged with the exact residual, by who calls."""
 
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 
@@ -120,8 +124,8 @@ def clark_list(
     Returns
     -------
     iterations, stop code (``STOP_...`` of :mod:`radps_kernels.hogbom`), last peak |residual| of the list (Jy/beam; 0.0 for
-        an empty list), flux added (Jy). Checked before each component, in order: a peak above ``DIVERGENCE`` times the
-        lowest so far, one not above the limit, the count.
+        an empty list), flux added (Jy). Checked before each component, in order: a peak above ``RUNAWAY`` times the
+        list's first, one not above the limit, the count.
 
     The limit is at first the larger of ``list_limit`` and ``threshold``, after k components the larger of
     ``threshold`` and peak_0 (1 / (n + 1) + ... + 1 / (n + k)), with peak_0 the list's first peak and n the
@@ -138,19 +142,18 @@ def clark_list(
     of_rows = np.zeros(pixels.shape[0], np.int32)
     _look_again(bits, listed, of_segments, of_rows, (0, pixels.shape[0]), (0, nx))
     limit, share, flux, iterations = float(max(np.float32(list_limit), floor)), 0.0, 0.0, 0
-    first = lowest = float(of_rows.view(np.float32).max())
+    first = float(of_rows.view(np.float32).max())
     while True:
         y, x = _largest(bits, listed, of_segments, of_rows)
         if y < 0:
             return iterations, STOP_THRESHOLD, 0.0, flux
         peak = float(abs(pixels[y, x]))
-        if peak > DIVERGENCE * lowest:
+        if peak > RUNAWAY * first:
             return iterations, STOP_DIVERGED, peak, flux
         if peak <= limit:
             return iterations, STOP_THRESHOLD, peak, flux
         if iterations >= max_iterations:
             return iterations, STOP_ITERATIONS, peak, flux
-        lowest = min(lowest, peak)
         component = np.float32(gain) * pixels[y, x]
         model[y, x] += component
         flux += float(component)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_kernels.hogbom import DIVERGENCE, STOP_DIVERGED, STOP_ITERATIONS, STOP_THRESHOLD
+from radps_kernels.clark import RUNAWAY
+from radps_kernels.hogbom import STOP_DIVERGED, STOP_ITERATIONS, STOP_THRESHOLD
 
 
 def clark_list(
@@ -27,18 +28,17 @@ def clark_list(
     if not listed.any():
         return 0, STOP_THRESHOLD, 0.0, 0.0
     positions, values = np.argwhere(listed), residual[listed]
-    first = lowest = float(np.abs(values).max())
+    first = float(np.abs(values).max())
     share, flux, iterations = 0.0, 0.0, 0
     while True:
         k = int(np.argmax(np.abs(values)))
         peak = float(np.abs(values[k]))
-        if peak > DIVERGENCE * lowest:
+        if peak > RUNAWAY * first:
             return iterations, STOP_DIVERGED, peak, flux
         if peak <= limit:
             return iterations, STOP_THRESHOLD, peak, flux
         if iterations >= max_iterations:
             return iterations, STOP_ITERATIONS, peak, flux
-        lowest = min(lowest, peak)
         component = np.float32(gain) * values[k]
         model[tuple(positions[k])] += component
         flux += float(component)

@@ -44,7 +44,8 @@ RISEN_FACTOR, RISEN_ITERATIONS = 3.0, 10
 
 EMPTY_FACTOR = 1.2
 HIGHEST_LIMIT = 0.95
-"""Of the peak, once the depth has been raised above 1."""
+"""Of the peak. CASA looks at that only once the depth has been raised above 1; a PSF with sidelobes of three times its peak
+would then get no component, and the run no end."""
 
 
 def patch_pixels(beam: Beam, geometry: ImageGeometry) -> tuple[int, int]:
@@ -88,8 +89,9 @@ def clark(
     iterations on that is done in steps of 2,000. Peaks after a list are those of its pixels, as in tclean.
 
     Reference: B. G. Clark, A&A 89, 377 (1980); CASA's SDAlgorithmClarkClean2 and ClarkCleanLatModel. Different from
-    CASA: a list ends when its peak has risen by 10 % (CASA looks at that after steps alone), the last step does not exceed
-    ``max_iterations``, and pixels outside of the mask are left alone where everything is listed.
+    CASA: a peak of ten times a list's first ends everything (CASA compares after steps alone), the last step does not exceed
+    ``max_iterations``, a peak above the threshold gives one component at least, and pixels outside of the mask are left
+    alone where everything is listed.
     """
     model = np.array(model_in, dtype=precision.IMAGE, order="C")
     if not np.any(mask):
@@ -146,8 +148,7 @@ class _Plane:
         of_list = next((most for level, most in BAD_SIDELOBES if self._exterior > level), max_iterations)
         refreshes = 0
         while done < max_iterations and peak > np.float32(self._threshold) and refreshes < REFRESHES:
-            limit = peak * self._exterior * factor
-            limit = min(HIGHEST_LIMIT * peak, limit) if factor > 1.0 else limit
+            limit = min(peak * self._exterior * factor, HIGHEST_LIMIT * peak)
             if peak_in_mask(self.residual, self.mask) < max(np.float32(limit), np.float32(self._threshold)):
                 if warned:
                     break

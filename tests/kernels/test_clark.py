@@ -157,6 +157,7 @@ def test_a_patch_with_sidelobes_above_its_peak_is_caught_diverging() -> None:
     patch[4, 4], patch[4, 7] = 1.0, -3.0
     residual = np.full((9, 40), 0.1, np.float32)
     residual[4, 8] = 1.0
-    (iterations, code, last, _), _ = run_both(residual, patch, np.ones((9, 40), np.uint8), 0.5, 0.05, 0.0, FAR, 1000)
-    assert (iterations, code) == (1, STOP_DIVERGED)
-    assert last == pytest.approx(1.6)
+    (iterations, code, last, _), model = run_both(residual, patch, np.ones((9, 40), np.uint8), 0.5, 0.05, 0.0, FAR, 1000)
+    assert code == STOP_DIVERGED
+    assert 3 < iterations < 12 and fast.RUNAWAY < last < 3.0 * fast.RUNAWAY
+    assert np.isfinite(model).all()

@@ -1,7 +1,7 @@
 """What tclean makes of NGC 5921 with Clark's CLEAN, as numbers per channel: tests/golden/clark.json.
 
-For a python that has casatasks, casadata and casaconfig: ``PYTHON tests/support/casa_statistics.py MS OUT.json``, with MS the set
-in data/, unpacked. Works in a folder of its own beside OUT.json.
+For a python that has casatasks, casadata and casaconfig: ``PYTHON tests/support/casa_statistics.py MS OUT.json``, with MS the
+set in data/, unpacked. Works in a folder of its own beside OUT.json.
 """
 
 import json
@@ -68,4 +68,4 @@ def main(vis, out):
 
 
 if __name__ == "__main__":
-    main(*map(lambda name: Path(name).resolve(), sys.argv[1:3]))
+    main(*(Path(name).resolve() for name in sys.argv[1:3]))
