@@ -43,6 +43,8 @@ RISEN_FACTOR, RISEN_ITERATIONS = 3.0, 10
 """After a list that ended higher than the one before: the depth is raised so much, and lists are as short as this."""
 
 EMPTY_FACTOR = 1.2
+"""After a list that came out empty, the exact residual being below the last list's peak: the depth is raised so much, once."""
+
 HIGHEST_LIMIT = 0.95
 """Of the peak. CASA looks at that only once the depth has been raised above 1; a PSF with sidelobes of three times its peak
 would then get no component, and the run no end."""
