@@ -213,7 +213,9 @@ class WeightingConfig(Section):
 class DeconvolutionConfig(Section):
     """CLEAN: cycles, thresholds, masks, restoring beam."""
 
-    deconvolver: Literal["hogbom"] = _p("hogbom", "algorithm of the minor cycle")
+    deconvolver: Literal["hogbom", "clark"] = _p(
+        "hogbom", "algorithm of the minor cycle: hogbom subtracts the whole PSF, clark its middle from the brightest pixels "
+                  "and then transforms")
     niter: int = _p(0, "iterations: of all channels together, looked at between cycles as in tclean (control global), or "
                         "of each channel (control plane); 0 makes the dirty image", ge=0, le=10**15)
     gain: float = _p(0.1, "fraction of the peak that one iteration subtracts", gt=0.0, le=1.0)

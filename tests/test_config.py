@@ -128,6 +128,7 @@ def test_selections_are_one_for_all_inputs_or_one_for_each() -> None:
 @pytest.mark.parametrize(("parameters", "message"), [
     ({"nitre": 5}, "unknown parameter 'nitre' (did you mean 'niter'?)"),
     ({"weighting": "brigs"}, "weighting: 'brigs' is not one of natural, uniform, briggs, briggsbwtaper (did you mean"),
+    ({"deconvolver": "clarke"}, "deconvolver: 'clarke' is not one of hogbom, clark (did you mean 'clark'?)"),
     ({"outframe": "lsrk"}, "did you mean 'LSRK'"),
     ({"products": ["image", "psff"]}, "did you mean 'psf'"),
     ({"cell": "15arsec"}, "cell: '15arsec' has an unknown unit 'arsec' of angle (did you mean 'arcsec'?)"),
@@ -245,9 +246,9 @@ def test_a_configuration_with_nothing_left_at_its_default_survives_toml() -> Non
                 wterm="ignore", pblimit=-0.2, pb_model="airy", pbcor=True, weighting="briggs", robust=-1, niter=6000,
                 gain=0.05, threshold="8mJy", cycleniter=100, cyclefactor=1.5, minpsffraction=0.1, maxpsffraction=0.7,
                 nmajor=3, control="plane", mask=["circle[[128pix,128pix],80pix]", "m.fits"], restoringbeam="common",
-                memory_per_rank="2GB", threads=2, row_groups=3, products=["image", "psf"], keep_state=True, overwrite=True,
-                timeline=True, max_time="90min", stall_timeout="1h")
-    unchanged = {"deconvolver", "usemask", "pbmask"}  # one choice only, or excluded by mask
+                deconvolver="clark", memory_per_rank="2GB", threads=2, row_groups=3, products=["image", "psf"], keep_state=True,
+                overwrite=True, timeline=True, max_time="90min", stall_timeout="1h")
+    unchanged = {"usemask", "pbmask"}  # excluded by mask
     at_default = {name for name in made.flat() if made.flat()[name] == make().flat()[name]} - {"imagename"}
     assert at_default - {"intent", "scan", "antenna", "timerange", "uvrange", "observation", "specmode"} == unchanged
     assert RunConfig.from_toml(made.to_toml()) == made

@@ -16,12 +16,14 @@ from radps_mpi.data.geometry import ImageGeometry
 
 
 class MinorStop(IntEnum):
-    """Why a minor cycle ended; numbers are those of tclean's minor-cycle summary."""
+    """Why a minor cycle ended; numbers are those of tclean's minor-cycle summary. ``NO_CRITERION``: Clark's CLEAN has used up
+    its exact residuals without having reached any of the others."""
 
     EMPTY_MASK = 0
     ITERATIONS = kernel.STOP_ITERATIONS
     THRESHOLD = kernel.STOP_THRESHOLD
     DIVERGED = kernel.STOP_DIVERGED
+    NO_CRITERION = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from radps_mpi.data.beam import NULL_BEAM, Beam
 from radps_mpi.decomposition import ChannelBlock, Team, deal_channels
 from radps_mpi.errors import DataError
 from radps_mpi.imaging.beams import fallback_beams, fit_beam
+from radps_mpi.imaging.clark import clark, patch_pixels
 from radps_mpi.imaging.minor_cycle import hogbom, peak_in_mask, sidelobe_level
 from radps_mpi.imaging.stopping import ControlState, CyclePlan, Measured, begin, check, plan_cycle, record_cycle, reopen
 from radps_mpi.io.commit import Checkpoint
@@ -235,7 +236,10 @@ class Cycles:
         cycle_threshold_jy: float, max_iterations: int,
     ) -> NDArray[np.float32]:
         """One minor cycle; its model is staged and returned."""
-        model, result = hogbom(
+        deconvolve = hogbom
+        if self.d.config.deconvolution.deconvolver == "clark":
+            deconvolve = partial(clark, patch=patch_pixels(beam_of_record(self.state.record(chan)), self.d.geometry))
+        model, result = deconvolve(
             residual, psf, self.masks.of(chan), gain=self.d.control.gain, cycle_threshold_jy=cycle_threshold_jy,
             max_iterations=max_iterations, model_in=model_in,
         )

@@ -21,6 +21,7 @@ GLOBAL = SMALL | {"nchan": 36, "start": 5, "weighting": "briggs", "robust": 0.5,
 PLANE = SMALL | {"nchan": 20, "start": 9, "weighting": "uniform", "control": "plane", "nmajor": 2, "restoringbeam": "common"}
 CONTINUUM = SMALL | {"specmode": "mfs", "weighting": "briggs", "row_groups": 5, "nmajor": 2, "threshold": "0Jy"}
 """Eight atoms of (execution, 16 channels) in five leaves of uneven size."""
+CLARK = GLOBAL | {"deconvolver": "clark", "mask": "circle[[30pix,33pix],20pix]"}
 NIGHTS = SMALL | {"nchan": 20, "width": 2, "weighting": "briggs", "row_groups": 2, "nmajor": 1}
 """Two blocks of two leaves each: four ranks share them as two teams, seven leave three idle."""
 
@@ -48,6 +49,7 @@ def cubes(tmp_path_factory: pytest.TempPathFactory, galaxy_store: Path, two_nigh
                 ("plane", galaxy_store, PLANE),
                 ("continuum", two_nights_store, CONTINUUM),
                 ("nights", two_nights_store, NIGHTS),
+                ("clark", galaxy_store, CLARK),
             )
         ]
         if ranks in (1, 3):
@@ -62,7 +64,7 @@ def cubes(tmp_path_factory: pytest.TempPathFactory, galaxy_store: Path, two_nigh
     return folder
 
 
-@pytest.mark.parametrize("configuration", ["plane", "continuum", "nights"])
+@pytest.mark.parametrize("configuration", ["plane", "continuum", "nights", "clark"])
 def test_every_product_has_the_same_bits_on_any_number_of_ranks(
     cubes: Path, configuration: str, record_hashes: Callable[[str, int, dict[str, str]], None]
 ) -> None:
@@ -77,7 +79,7 @@ def test_every_product_has_the_same_bits_on_any_number_of_ranks(
 def test_the_matrix_compares_images_with_a_source_that_was_cleaned(cubes: Path) -> None:
     from astropy.io import fits
 
-    for configuration in ("plane", "continuum", "nights"):
+    for configuration in ("plane", "continuum", "nights", "clark"):
         model = fits.getdata(cubes / f"{configuration}1.model.fits")
         residual = fits.getdata(cubes / f"{configuration}1.residual.fits")
         assert model.sum() > 0.01 and abs(residual[residual == residual]).max() > 0.0, configuration

@@ -160,6 +160,20 @@ def test_a_residual_and_a_psf_damaged_on_disk_are_made_again_with_their_bits(cop
     assert jobs.product_hashes(copied) == jobs.product_hashes(two_cycles)
 
 
+def test_clark_goes_on_from_a_damaged_state_to_the_bits_of_an_undisturbed_run(galaxy_store: Path, tmp_path: Path) -> None:
+    whole, copy = tmp_path / "whole", tmp_path / "cube"
+    jobs.succeed(image(galaxy_store, whole, "--deconvolver", "clark", "--nmajor", "2"), ranks=3)
+    jobs.succeed(image(galaxy_store, copy, "--deconvolver", "clark", "--nmajor", "1", "--keep-state"), ranks=1)
+    state = Path(f"{copy}.radps") / "state.h5"
+    damaged = bytearray(state.read_bytes())
+    for at in range(8192, len(damaged), 4096):
+        damaged[at] ^= 0x40
+    state.write_bytes(damaged)
+    done = jobs.succeed(["resume", copy, "--nmajor", "2"], ranks=2)
+    assert "recomputing damaged models" in done.stderr
+    assert jobs.product_hashes(copy) == jobs.product_hashes(whole)
+
+
 def test_a_second_run_in_the_same_directory_is_refused_and_does_no_harm(galaxy_store: Path, tmp_path: Path) -> None:
     imagename = tmp_path / "cube"
     lock = Path(f"{imagename}.radps") / "lock"

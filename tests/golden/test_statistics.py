@@ -13,7 +13,11 @@ from support import data
 from support.golden import Golden, Made, compare_sums_of_weights, make
 from support.golden_statistics import STATISTICS, make_statistics
 
-EXPECTED: dict[str, Any] = json.loads(STATISTICS.read_text())
+FROM_GOLDENS: dict[str, Any] = json.loads(STATISTICS.read_text())
+CLARK: dict[str, Any] = json.loads(STATISTICS.with_name("clark.json").read_text())
+"""Made by tests/support/casa_statistics.py."""
+
+EXPECTED = FROM_GOLDENS | CLARK
 DIRTY, CLEAN = (1e-3, 1e-3), (1e-2, 5e-3)
 ROWS = (
     ("natural_dirty", "image", *DIRTY),
@@ -21,6 +25,8 @@ ROWS = (
     ("briggs05_dirty", "psf", *DIRTY),
     ("briggs05_clean", "image", *CLEAN),
     ("briggs05_clean", "residual", *CLEAN),
+    ("briggs05_clark", "image", *CLEAN),
+    ("briggs05_clark", "residual", *CLEAN),
 )
 """Case, product, allowed differences of the maxima (in units of the cube's) and of the rms (relative); two CLEANs place some
 components a pixel apart, which shows in single pixels."""
@@ -70,4 +76,13 @@ def test_cycles_iterations_and_stop_agree_with_tclean(case: str, shipped: Callab
 
 @pytest.mark.golden
 def test_the_shipped_numbers_are_those_of_the_goldens(shared: Path) -> None:
-    assert make_statistics() == EXPECTED
+    assert make_statistics() == FROM_GOLDENS
+
+
+def test_the_model_of_clark_holds_the_flux_that_tclean_finds(shipped: Callable[[str], Made]) -> None:
+    expected = np.array(EXPECTED["briggs05_clark"]["model"]["sum_per_channel"])
+    flux = shipped("briggs05_clark").image("model").sum(axis=(1, 2), dtype=np.float64)
+    assert flux.sum() == pytest.approx(expected.sum(), rel=0.002)
+    bright = expected > 0.05
+    assert bright.sum() > 20
+    assert flux[bright] == pytest.approx(expected[bright], rel=0.02)
