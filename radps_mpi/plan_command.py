@@ -20,6 +20,7 @@ from radps_mpi.units import did_you_mean, frequency_hz, length_m, size_bytes
 _IMAGINED = ("channels", "rows", "polarisations", "first_channel", "channel_width", "max_baseline", "telescope")
 _MOST_RANKS = 1 << 20
 _USUAL_RANKS = 4096
+_USUAL_NODES = 16
 
 
 def run(given: Mapping[str, Any], comm: Comm) -> int:
@@ -90,7 +91,7 @@ def _count(given: Mapping[str, Any], name: str, least: int, most: int) -> int:
 
 def _request(given: Mapping[str, Any]) -> Request:
     scaling = _count(given, "scaling", 2, _MOST_RANKS) if "scaling" in given else _USUAL_RANKS if "plot" in given else 0
-    nodes = _count(given, "max_nodes", 1, _MOST_RANKS) if "max_nodes" in given else Request.most_nodes
+    nodes = _count(given, "max_nodes", 1, _MOST_RANKS) if "max_nodes" in given else _USUAL_NODES
     numbers = {
         name: _count(given, name, 1, 10**9) if name in given else None for name in ("line_channels", "cycles")
     }

@@ -39,10 +39,10 @@ NAME = "plan"
 class Request:
     """What ``radps plan`` is asked, beside parameters of images: None where the data or a guess decide."""
 
+    most_nodes: int
     imagined: Imagined | None = None
     line_channels: int | None = None
     cycles: int | None = None
-    most_nodes: int = 16
     scaling_ranks: int = 0
     """Predict strong and weak scaling to so many; 0 for not."""
     measured: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ def _meta(r: Imagined) -> ObservationMeta:
         raise UsageError("--channels and --rows: an observation has at least 1 of each")
     corr = {1: ("XX",), 2: ("XX", "YY"), 4: ("XX", "XY", "YX", "YY")}[r.polarisations]
     diameter_m = {"ALMA": 12.0, "VLA": 25.0}[r.telescope]
-    freq_hz = r.start_hz + r.width_hz * np.arange(r.channels)
+    freq_hz = r.start_hz + r.width_hz * np.arange(r.channels, dtype=np.float64)
     return ObservationMeta(
         index=0, name="observation_00000", source="imagined observation", source_index=0, field_id=0, field_name="",
         object_name="", direction_rad=(0.0, 0.0), direction_frame="J2000", ephemeris=False, data_desc_id=0, spw_id=0,

@@ -73,9 +73,13 @@ def _best(plan: Plan) -> list[str]:
     if w.cycles:
         cycle = (best.part(MINOR).seconds + best.part(MAJOR).seconds) / w.cycles
         lines.append(f"time per cycle: {_seconds(cycle)}")
-    rows = [["part", "time", "held up by"]]
-    rows += [[p.name, _seconds(p.seconds), p.limit] for p in best.parts if p.seconds > 0.0]
-    return [*lines, *table([*rows, ["in all", _seconds(best.seconds), ""]])]
+    return [*lines, *_parts("part", best)]
+
+
+def _parts(head: str, prediction: Prediction) -> list[str]:
+    rows = [[head, "time", "held up by"]]
+    rows += [[p.name, _seconds(p.seconds), p.limit] for p in prediction.parts if p.seconds > 0.0]
+    return table([*rows, ["in all", _seconds(prediction.seconds), ""]])
 
 
 def _spread(p: Prediction) -> str:
@@ -104,7 +108,8 @@ def _scaling(plan: Plan) -> list[str]:
             strong.worst.limit, _seconds(weak.seconds),
             str(max(1, plan.work.channels * ranks // plan.strong[-1].layout.ranks)),
         ])  # fmt: skip
-    return table(rows)
+    last = plan.strong[-1]
+    return [*table(rows), "", *_parts(f"on {last.layout.ranks} ranks", last)]
 
 
 def _variants(plan: Plan) -> list[str]:

@@ -40,6 +40,9 @@ def quickest(runs: Sequence[MeasuredRun]) -> MeasuredRun:
     )
 
 
+_PRIOR = 0.2
+"""Weight of the proportions that constants had before, beside runs whose relative errors have weight 1."""
+
 Coefficients = Callable[[Work, Machine], Sequence[float]]
 
 
@@ -50,8 +53,6 @@ class _Fit:
     constants: tuple[str, ...]
     spans: tuple[str, ...]
     coefficients: Coefficients
-    kind: str = "lanes"
-    """Runs that are fitted: of several channels ("lanes") or of single planes ("plane")."""
 
 
 def _transforms(w: Work, _: Machine) -> list[float]:
@@ -105,7 +106,8 @@ def fit_machine(machine: Machine, runs: Sequence[MeasuredRun]) -> Machine:
     """``machine`` with the constants of computing that explain the spans of ``runs``; those that no run tells of stay."""
     cubes = [run for run in runs if not run.work.continuum]
     for fit in _FITS:
-        machine = replace(machine, **_solve(fit, machine, cubes))
+        changes: dict[str, Any] = _solve(fit, machine, cubes)
+        machine = replace(machine, **changes)
     machine = _fit_major(machine, cubes)
     planes = [run for run in runs if run.work.continuum]
     return replace(machine, plane_per_lane=_per_lane(machine, planes[0])) if planes else machine
@@ -119,7 +121,13 @@ def _solve(fit: _Fit, machine: Machine, runs: Sequence[MeasuredRun]) -> dict[str
         return {}
     with np.errstate(divide="ignore"):
         weight = np.where(times > 0.0, 1.0 / times, 0.0)  # relative errors count
-    found, _ = nnls(rows[:, told] * weight[:, None], times * weight)
+    before = np.array([getattr(machine, name) for name in fit.constants])[told]
+    scaled = rows[:, told] * before * weight[:, None]
+    # what the runs can't tell apart keeps the proportions that it had
+    common = float(np.median(1.0 / scaled.sum(axis=1)[times > 0.0]))
+    prior = _PRIOR * np.eye(len(before))
+    found, _ = nnls(np.vstack([scaled, prior]), np.concatenate([times * weight, np.full(len(before), _PRIOR * common)]))
+    found = found * before
     return dict(zip(np.array(fit.constants)[told].tolist(), found.tolist(), strict=True))
 
 
@@ -149,8 +157,8 @@ def _cleared_s(machine: Machine, w: Work) -> float:
 
 
 def _per_lane(machine: Machine, run: MeasuredRun) -> float:
-    taps, _ = _gridding(run.work, machine)
-    return max(1.0, run.span_seconds.get("grid", 0.0) / (taps * machine.grid_ns_per_tap)) if taps else machine.plane_per_lane
+    taps, cells = _gridding(run.work, machine)
+    return max(1.0, (run.span_seconds.get("grid", 0.0) - cells * machine.clear_ns_per_cell) / (taps * machine.grid_ns_per_tap))
 
 
 def fit_fixed(machine: Machine, from_store: MeasuredRun | None, from_set: MeasuredRun | None) -> Machine:
@@ -162,7 +170,8 @@ def fit_fixed(machine: Machine, from_store: MeasuredRun | None, from_set: Measur
         model.STARTING: "start_s", model.LAYOUT: "layout_fixed_s", model.FIRST: "first_fixed_s", model.MINOR: "minor_fixed_s",
         model.MAJOR: "major_fixed_s", model.PRODUCTS: "products_fixed_s",
     }
-    bare = replace(machine, **dict.fromkeys(names.values(), 0.0))
+    nothing: dict[str, Any] = dict.fromkeys(names.values(), 0.0)
+    bare = replace(machine, **nothing)
     predicted = model.predict(from_store.work, bare, from_store.layout)
     changes: dict[str, Any] = {
         constant: max(0.0, from_store.seconds.get(part, 0.0) - predicted.part(part).seconds) for part, constant in names.items()

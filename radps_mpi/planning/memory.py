@@ -9,8 +9,8 @@ from radps_mpi.planning.resources import cache_bytes
 from radps_mpi.planning.work import Work
 
 _INGEST_BUDGET_BYTES = 1 << 30
-_INGEST_BYTES_PER_SAMPLE = 45
-"""Data, flags, masks and both sides of the exchange; ingest reserves 72, which weights per channel come close to."""
+_INGEST_BYTES_PER_SAMPLE = {False: 26, True: 40}
+"""Data, flags, masks and both sides of the exchange, measured without and with weights per channel; ingest reserves 72."""
 
 _ROW_BYTES = 150
 """A chunk's row columns on every rank: as they travel, sorted, and as they are written."""
@@ -55,7 +55,7 @@ def rank_memory(work: Work, machine: Machine, ranks: int, share_bytes: float) ->
     # the last of the blocks is being worked when the others are in the cache; beyond the limit one is held besides it
     own = prepared if kept < blocks * prepared else 0.0
     parts = {
-        "ingest": _ingest(work, ranks) if work.from_measurement_sets else 0.0,
+        "ingest": _ingest(work, ranks) - machine.kernels_memory_bytes if work.from_measurement_sets else 0.0,
         "weighting": kept + own + _weighting(work, team),
         "PSF and dirty image": kept + own + _density(work) + (2 * _tree_depth(work, team)) * work.grid_bytes + 2 * _cube(work),
         "residual": kept + own + (1 + _tree_depth(work, team)) * work.grid_bytes + 3 * _cube(work) if work.cycles else 0.0,
@@ -97,5 +97,5 @@ def _weighting(work: Work, team: int) -> float:
 def _ingest(work: Work, ranks: int) -> float:
     rows = min(work.rows, work.row_chunk)
     samples = rows * work.native_channels * work.polarisations / ranks
-    budget = _INGEST_BUDGET_BYTES / 72 * _INGEST_BYTES_PER_SAMPLE
-    return min(_INGEST_BYTES_PER_SAMPLE * samples, budget) + _ROW_BYTES * rows
+    of_sample = _INGEST_BYTES_PER_SAMPLE[work.spectral_weights]
+    return of_sample * min(samples, _INGEST_BUDGET_BYTES / 72) + _ROW_BYTES * rows

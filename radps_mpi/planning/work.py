@@ -35,6 +35,8 @@ class Work:
     native_per_block: float
     """Channels that a block reads, weighted like that."""
     polarisations: int
+    spectral_weights: bool
+    """Weights that differ from channel to channel."""
     passes: float
     """Visibilities gridded per row and lane: more than one where image channels are wider than native ones."""
     continuum: bool
@@ -127,7 +129,7 @@ class Work:
         DataError
             If something is missing or of another kind: the run was measured by another version.
         """
-        kinds = {"int": int, "float": (int, float), "bool": bool}
+        kinds: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool}
         wanted = {f.name: kinds[str(f.type)] for f in fields(cls)}
         if values.keys() != wanted.keys() or not all(isinstance(values[n], kind) for n, kind in wanted.items()):
             raise DataError("a measured run is described by other quantities than this version knows")
