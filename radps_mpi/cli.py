@@ -385,13 +385,13 @@ _COMMANDS = {
     "hash": Entry("one line per product: hash of the pixels, shape, name", "IMAGENAME", _imagename_argument, _hash,
                   "first"),
     "verify": Entry("check the checksums of state and store", "IMAGENAME", _imagename_argument, _verify, "all"),
+    "doctor": Entry("what this machine offers, and what is wrong with it", "", _no_arguments, _doctor, "all"),
     "plan": Entry(
         "what a run will take, and how to spread it over ranks and nodes",
         "[INPUT ...] [--calibrate] [--channels N --rows N] [options of radps image]", _plan_arguments, _plan, "all",
         "Predict time, memory and disk from metadata alone, for the parameters of radps image; cell and imsize are proposed "
         "where they are left out. Without inputs, --channels and --rows stand for an observation. Runs that are finished "
         "correct the next plan of their name."),
-    "doctor": Entry("what this machine offers, and what is wrong with it", "", _no_arguments, _doctor, "all"),
     "simulate": Entry(
         "make visibilities of a known sky", "[SKY] -o FILE [--ms PATH] [options]", _simulate_arguments, _simulate, "all",
         "Predict the visibilities of points, gaussians and rotating discs by direct summation, with noise, flags and NaNs "
