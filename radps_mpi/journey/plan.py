@@ -154,6 +154,7 @@ def _work(comm: Comm, d: Description, request: Request, runs: Sequence[MeasuredR
             notes.append("as if CLEAN worked on every channel (--line-channels says on how many)")
         if not 1 <= line <= nchan:
             raise UsageError(f"--line-channels: {line} is outside 1 to {nchan}, the channels of the image")
+        notes.append("as if niter were reached and no more: it is looked at between cycles, and a threshold may stop before")
         blocks = -(-line // d.nlane)
         iterations *= line if clean.control == "plane" else 1
     return work_of(

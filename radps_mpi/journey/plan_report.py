@@ -179,13 +179,16 @@ def plot_scaling(plan: Plan, path: Path) -> None:
     for variant in plan.variants[1:]:
         strong.plot(ranks[-1:], [variant.prediction.seconds], "x", label=variant.name)
     weak.plot(ranks, [p.seconds for p in plan.weak], "k-", linewidth=2, label="in all")
+    for part in plan.weak[0].parts:
+        if any(p.part(part.name).seconds > 0.0 for p in plan.weak):
+            weak.plot(ranks, [p.part(part.name).seconds for p in plan.weak], label=part.name)
     weak.axhline(plan.weak[0].seconds, color="k", linestyle=":", label="ideal")
     w = plan.work
     strong.set_title(f"strong: {w.channels} channels of {w.nx} x {w.ny}, {w.rows} rows", fontsize="small")
     weak.set_title(f"weak: {math.ceil(w.channels / ranks[-1])} channels per rank", fontsize="small")
     for axes in (strong, weak):
         axes.set(xscale="log", yscale="log", xlabel="ranks, one per core", ylabel="seconds (predicted)")
-        axes.legend(fontsize="x-small")
+        axes.legend(fontsize="x-small", framealpha=0.5)
     try:
         figure.savefig(path, dpi=130)
     except OSError as error:

@@ -78,7 +78,7 @@ def _density(w: Work, _: Machine) -> list[float]:
 
 def _gridding(w: Work, _: Machine) -> list[float]:
     taps = _visibilities(w) * w.support * (w.support + 4)
-    return [2e-9 * taps, 2e-9 * w.blocks * w.grid_bytes / (2 * w.real_bytes)]
+    return [(1 + model.PSF_SHARE) * 1e-9 * taps, 2e-9 * w.blocks * w.grid_bytes / (2 * w.real_bytes)]
 
 
 def _minor(w: Work, _: Machine) -> list[float]:

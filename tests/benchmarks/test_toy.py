@@ -84,3 +84,10 @@ def test_strong_scaling_gets_the_same_bits_from_one_and_two_ranks(folder: Path) 
 def test_weak_scaling_keeps_the_channels_per_rank(folder: Path) -> None:
     one, two = run_toy(folder, "weak_scaling", "--ranks", 1, 2)["rows"]
     assert two["channels"] == 2 * one["channels"] and two["wall ideal"] == one["wall"]
+
+
+@pytest.mark.launches_mpi
+def test_the_cost_model_is_compared_with_runs_part_by_part(folder: Path) -> None:
+    rows = run_toy(folder, "plan_model", "--ranks", 1, 2)["rows"]
+    assert [row["ranks"] for row in rows] == [1, 2]
+    assert all(row["predicted s"] > 0 and row["measured s"] > 0 and row["measured MB"] > 50 for row in rows)
