@@ -78,24 +78,25 @@ def jobs_of(arguments: argparse.Namespace) -> dict[str, tuple[Path, list[object]
     return found
 
 
-def measure(arguments: argparse.Namespace, ranks: int, path: Path, parameters: Sequence[object]) -> MeasuredRun:
-    """The quickest parts of the repeats; the first run, which compiles, doesn't count."""
+def measure(arguments: argparse.Namespace, ranks: int, path: Path, parameters: Sequence[object]) -> tuple[MeasuredRun, float]:
+    """The quickest parts of the repeats, and the least processor time per rank; the first run, which compiles, doesn't count."""
     name = arguments.output / "plan" / "cube"
     name.parent.mkdir(parents=True, exist_ok=True)
     repeats = repeats_of(arguments)
-    for _ in range(1 + repeats):
-        radps(arguments.launcher, ranks, ["image", path, "--imagename", name, "--overwrite", *parameters])
+    job = ["image", path, "--imagename", name, "--overwrite", *parameters]
+    done = [radps(arguments.launcher, ranks, job) for _ in range(1 + repeats)]
     runs = measured_runs(Path(f"{name}.radps"))
     require(len(runs) >= 1 + repeats, "a run kept no measured times")
-    return quickest(runs[-repeats:])
+    return quickest(runs[-repeats:]), min(one.timing.cpu_s for one in done[1:]) / ranks
 
 
-def row_of(name: str, run: MeasuredRun, machine: Machine) -> Row:
-    """Predicted and measured of one job; ratios are predicted / measured."""
+def row_of(name: str, run: MeasuredRun, cpu_s: float, machine: Machine) -> Row:
+    """Predicted and measured of one job; ratios are predicted / measured. ``cpu_s`` per rank, the launcher's included: what the
+    measured seconds on the wall would be at least if nobody else used the machine."""
     predicted = predict(run.work, machine, run.layout)
     spent = sum(run.seconds.get(part.name, 0.0) for part in predicted.parts)
     row: dict[str, Any] = {
-        "job": name, "ranks": run.layout.ranks, "predicted s": predicted.seconds, "measured s": spent,
+        "job": name, "ranks": run.layout.ranks, "predicted s": predicted.seconds, "measured s": spent, "cpu s": cpu_s,
         "time x": predicted.seconds / spent, "predicted MB": predicted.memory.peak_bytes / 1e6,
         "measured MB": run.peak_memory_bytes / 1e6, "memory x": predicted.memory.peak_bytes / run.peak_memory_bytes,
     }  # fmt: skip
@@ -120,7 +121,7 @@ def main() -> None:
     arguments = arguments_of()
     machine, rows = machine_of(arguments), []
     for name, (path, parameters) in jobs_of(arguments).items():
-        rows += [row_of(name, measure(arguments, ranks, path, parameters), machine) for ranks in arguments.ranks]
+        rows += [row_of(name, *measure(arguments, ranks, path, parameters), machine) for ranks in arguments.ranks]
     finish("plan_model", arguments, rows, draw)
     for key, within in WITHIN.items():
         missed = [f"{r['job']} on {r['ranks']}: {r[f'{key} x']:.2f}" for r in rows if abs(r[f"{key} x"] - 1) > within]

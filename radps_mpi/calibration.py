@@ -34,7 +34,7 @@ from radps_mpi.simulation.config import SimulationConfig
 
 _REPEATS = 3
 _MB = 1 << 20
-_DISK_MB = 256
+_DISK_MB = 1024
 _SKY = '[[component]]\noffset = ["2arcsec", "-1arcsec"]\nflux = "1Jy"\n'
 
 _TINY, _DATA = (8, 8, 3), (32, 43, 24)
