@@ -79,7 +79,7 @@ def jobs_of(arguments: argparse.Namespace) -> dict[str, tuple[Path, list[object]
 
 
 def measure(arguments: argparse.Namespace, ranks: int, path: Path, parameters: Sequence[object]) -> tuple[MeasuredRun, float]:
-    """The quickest parts of the repeats, and the least processor time per rank; the first run, which compiles, doesn't count."""
+    """The quickest parts of the repeats, and the least processor time per rank, without the first run, which may compile."""
     name = arguments.output / "plan" / "cube"
     name.parent.mkdir(parents=True, exist_ok=True)
     repeats = repeats_of(arguments)

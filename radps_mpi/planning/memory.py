@@ -57,7 +57,7 @@ def rank_memory(work: Work, machine: Machine, ranks: int, share_bytes: float) ->
     parts = {
         "ingest": _ingest(work, ranks) - machine.kernels_memory_bytes if work.from_measurement_sets else 0.0,
         "weighting": kept + own + _weighting(work, team),
-        "PSF and dirty image": kept + own + _density(work) + (2 * _tree_depth(work, team)) * work.grid_bytes + 2 * _cube(work),
+        "PSF and dirty image": kept + own + _density(work, team) + (2 * _tree_depth(work, team)) * work.grid_bytes + 2 * _cube(work),
         "residual": kept + own + (1 + _tree_depth(work, team)) * work.grid_bytes + 3 * _cube(work) if work.cycles else 0.0,
         "minor cycle": kept + _MINOR_PLANES * work.plane_bytes if work.cycles else 0.0,
         "products": kept + _PRODUCT_PLANES * work.plane_bytes,
@@ -80,8 +80,10 @@ def _cube(work: Work) -> float:
     return work.planes_per_block * work.plane_bytes
 
 
-def _density(work: Work) -> float:
-    return 2.0 * _cube(work) if work.density else 0.0  # float64
+def _density(work: Work, team: int) -> float:
+    """float64 planes; alone, a rank touches only the rows of uv cells that its baselines reach, and the system gives no more."""
+    reached = min(1.0, work.plane_u / work.padded_u) if team == 1 else 1.0
+    return 2.0 * _cube(work) * reached if work.density else 0.0
 
 
 def _weighting(work: Work, team: int) -> float:
@@ -91,7 +93,7 @@ def _weighting(work: Work, team: int) -> float:
     if work.continuum:  # piece by piece, a set of lanes and a chunk of rows each
         native = visibilities = min(visibilities, float(work.lanes * min(work.rows, work.row_chunk)))
     reading = native * (8 * work.polarisations + 12) + 4 * visibilities
-    return max(reading, 28 * visibilities / max(1.0, work.passes_per_block)) + _density(work)
+    return max(reading, 28 * visibilities / max(1.0, work.passes_per_block)) + _density(work, team)
 
 
 def _ingest(work: Work, ranks: int) -> float:
