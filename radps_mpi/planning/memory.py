@@ -18,6 +18,9 @@ _ROW_BYTES = 150
 _CHANNEL_BYTES = 3000
 """Of every channel of the cube on every rank: records in the table, their copies in a commit, beams, axis."""
 
+_HEAP_PLANES = 6
+"""Single planes, freed but kept by the allocator, beside a block's cubes: beam fits, sidelobes, checksums."""
+
 _PRODUCT_PLANES = 16
 """Planes alive while one channel's products are made: model, residual, PSF, beam, image, their transforms, swapped bytes."""
 
@@ -54,11 +57,12 @@ def rank_memory(work: Work, machine: Machine, ranks: int, share_bytes: float) ->
     kept = min(cache_bytes(int(share_bytes)), blocks * prepared)
     # the last of the blocks is being worked when the others are in the cache; beyond the limit one is held besides it
     own = prepared if kept < blocks * prepared else 0.0
+    depth, planes = _tree_depth(work, team), 2 * _cube(work) + _HEAP_PLANES * work.plane_bytes
     parts = {
         "ingest": _ingest(work, ranks) - machine.kernels_memory_bytes if work.from_measurement_sets else 0.0,
         "weighting": kept + own + _weighting(work, team),
-        "PSF and dirty image": kept + own + _density(work, team) + (2 * _tree_depth(work, team)) * work.grid_bytes + 2 * _cube(work),
-        "residual": kept + own + (1 + _tree_depth(work, team)) * work.grid_bytes + 3 * _cube(work) if work.cycles else 0.0,
+        "PSF and dirty image": kept + own + _density(work, team) + 2 * depth * work.grid_bytes + planes,
+        "residual": kept + own + (1 + depth) * work.grid_bytes + planes if work.cycles else 0.0,
         "minor cycle": kept + _MINOR_PLANES * work.plane_bytes if work.cycles else 0.0,
         "products": kept + _PRODUCT_PLANES * work.plane_bytes,
     }
@@ -81,7 +85,7 @@ def _cube(work: Work) -> float:
 
 
 def _density(work: Work, team: int) -> float:
-    """float64 planes; alone, a rank touches only the rows of uv cells that its baselines reach, and the system gives no more."""
+    """float64 planes; a rank by itself touches only cells that its baselines reach, and the system gives it no more."""
     reached = min(1.0, work.plane_u / work.padded_u) if team == 1 else 1.0
     return 2.0 * _cube(work) * reached if work.density else 0.0
 
