@@ -16,9 +16,6 @@ from radps_mpi.planning.model import MAJOR, MINOR, Prediction
 from radps_mpi.planning.resources import human_bytes
 from radps_mpi.units import format_duration, format_frequency
 
-Cell = str
-_LEFT = 1
-
 
 def plan_lines(plan: Plan, machine_source: str) -> list[str]:
     """The whole plan. ``machine_source`` says where the machine's constants come from."""
@@ -124,10 +121,10 @@ def _variants(plan: Plan) -> list[str]:
     return table(rows)
 
 
-def table(rows: Sequence[Sequence[Cell]]) -> list[str]:
-    """Aligned columns: numbers to the right, words to the left, as the second row has them."""
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned columns under a head: numbers to the right, words to the left, as the first row under it has them."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = [not cell[:1].isdigit() for cell in rows[min(_LEFT, len(rows) - 1)]]
+    left = [not cell[:1].isdigit() for cell in rows[1]]
     return [
         "  ".join(f"{cell:<{w}}" if side else f"{cell:>{w}}" for cell, w, side in zip(row, widths, left, strict=True)).rstrip()
         for row in rows
