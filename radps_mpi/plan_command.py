@@ -36,8 +36,8 @@ def run(given: Mapping[str, Any], comm: Comm) -> int:
             print(plan_json(plan, source))
         else:
             print("\n".join(map(printable, plan_lines(plan, source))))
-        if "plot" in given:
-            plot_scaling(plan, Path(given["plot"]))
+    if "plot" in given:
+        on_root(comm, f"drawing {given['plot']}", lambda: plot_scaling(plan, Path(given["plot"])))
     return EXIT_OK
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from radps_mpi.constants import ARCSEC_RAD
-from radps_mpi.errors import StorageError
+from radps_mpi.errors import StorageError, UsageError
 from radps_mpi.journey.plan import Plan
 from radps_mpi.planning.model import MAJOR, MINOR, Prediction
 from radps_mpi.planning.resources import human_bytes
@@ -190,3 +190,5 @@ def plot_scaling(plan: Plan, path: Path) -> None:
         figure.savefig(path, dpi=130)
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error} while drawing the plan") from error
+    except ValueError as error:  # a suffix that is no format of images
+        raise UsageError(f"--plot: {path}: {error}") from None

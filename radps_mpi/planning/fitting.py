@@ -97,6 +97,8 @@ _FITS = (
     _Fit(("psf_ns_per_pixel", "psf_fixed_ms"), ("fit beams, write planes",),
          lambda w, _: [1e-9 * w.channels * w.pixels, 1e-3 * w.channels]),
     _Fit(("minor_ns_per_pixel", "minor_us_per_iteration", "minor_ns_per_mask_pixel"), ("minor cycle",), _minor),
+    _Fit(("residual_ns_per_pixel",), ("read models", "write planes"),
+         lambda w, _: [1e-9 * w.cycles * w.line_blocks * w.planes_per_block * w.pixels]),
     _Fit(("product_ns_per_pixel", "product_fixed_ms"), ("restore and write products",),
          lambda w, _: [1e-9 * w.channels * w.pixels * w.product_planes, 1e-3 * w.channels]),
 )  # fmt: skip
@@ -108,7 +110,7 @@ def fit_machine(machine: Machine, runs: Sequence[MeasuredRun]) -> Machine:
     for fit in _FITS:
         changes: dict[str, Any] = _solve(fit, machine, cubes)
         machine = replace(machine, **changes)
-    machine = _fit_major(machine, cubes)
+    machine = _fit_degridding(machine, cubes)
     planes = [run for run in runs if run.work.continuum]
     return replace(machine, plane_per_lane=_per_lane(machine, planes[0])) if planes else machine
 
@@ -131,21 +133,15 @@ def _solve(fit: _Fit, machine: Machine, runs: Sequence[MeasuredRun]) -> dict[str
     return dict(zip(np.array(fit.constants)[told].tolist(), found.tolist(), strict=True))
 
 
-def _fit_major(machine: Machine, runs: Sequence[MeasuredRun]) -> Machine:
-    """Degridding from the span that holds it and gridding; what is left of the major cycles is per pixel."""
+def _fit_degridding(machine: Machine, runs: Sequence[MeasuredRun]) -> Machine:
+    """Degridding, from the span that holds it and gridding."""
     cleaned = [run for run in runs if run.work.cycles and run.work.line_blocks]
     if not cleaned:
         return machine
     taps = sum(_taps(run.work) for run in cleaned)
     spent = sum(run.span_seconds.get("predict, subtract, grid", 0.0) for run in cleaned)
     degrid = max(0.0, 1e9 * (spent - sum(_cleared_s(machine, run.work) for run in cleaned)) / taps - machine.grid_ns_per_tap)
-    machine = replace(machine, degrid_ns_per_tap=degrid, residual_ns_per_pixel=0.0)
-    left = sum(
-        (run.seconds[model.MAJOR] - model.predict(run.work, machine, run.layout).part(model.MAJOR).seconds) * run.layout.ranks
-        for run in cleaned
-    )
-    pixels = sum(run.work.cycles * run.work.line_blocks * run.work.planes_per_block * run.work.pixels for run in cleaned)
-    return replace(machine, residual_ns_per_pixel=max(1.0, 1e9 * left / pixels))
+    return replace(machine, degrid_ns_per_tap=degrid)
 
 
 def _taps(w: Work) -> float:

@@ -101,6 +101,8 @@ def test_the_table_names_guesses_and_that_the_machine_was_not_measured(tmp_path:
      "--line-channels: 9 is outside 1 to 8"),
     (["plan", "--channels", "8", "--rows", "9", "--machine", "none.toml"], 64, "machine file none.toml"),
     (["plan", "--channels", "8", "--rows", "9", "--measured", "none.radps"], 64, "none.radps: no such run directory"),
+    (["plan", "--channels", "8", "--rows", "9", "--plot", "a.nothing"], 64, "--plot: a.nothing"),
+    (["plan", "--channels", "8", "--rows", "9", "--plot", "/nowhere/a.png"], 74, "/nowhere/a.png"),
     (["plan", "x.ms", "--channels", "8"], 64, "--channels is for a plan without inputs"),
     (["plan", "none.ms"], 65, "none.ms"),
 ])  # fmt: skip
