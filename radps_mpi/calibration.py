@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 from radps_mpi.config import RunConfig
+from radps_mpi.decomposition import LANES
 from radps_mpi.errors import StorageError
+from radps_mpi.io.durable import naming
 from radps_mpi.io.run_status import now_text, read_provenance
 from radps_mpi.journey.plan import run_of_entry, with_host
 from radps_mpi.parallel import largest, on_root, ranks_on_node
@@ -38,7 +40,7 @@ _DISK_MB = 1024
 _SKY = '[[component]]\noffset = ["2arcsec", "-1arcsec"]\nflux = "1Jy"\n'
 
 _TINY, _DATA = (8, 8, 3), (32, 43, 24)
-"""Channels, antennas, integrations."""
+"""Channels (more for several ranks), antennas, integrations."""
 
 _ROUNDS = 3
 """Of fitting what is computed and what is fixed in turn: each needs the other."""
@@ -108,7 +110,11 @@ def _disk(comm: Comm, scratch: Path) -> dict[str, Any]:
         path.unlink()
         return {"disk_write_bytes_s": _DISK_MB * _MB / write_s, "disk_read_bytes_s": _DISK_MB * _MB / read_s}
 
-    rates: dict[str, Any] = on_root(comm, f"measuring the disk of {scratch}", measure)
+    def named() -> dict[str, Any]:
+        with naming(scratch, "measuring the disk", _DISK_MB * _MB):
+            return measure()
+
+    rates: dict[str, Any] = on_root(comm, f"measuring the disk of {scratch}", named)
     return rates
 
 
@@ -140,10 +146,12 @@ def _ping_pong(comm: Comm, message: Any, times: int) -> float:
 
 def _measure_runs(comm: Comm, scratch: Path, machine: Machine) -> Machine:
     """The rest, from jobs of several sizes, and from jobs with next to no data for what every job costs anyhow."""
-    tiny, data = _simulated(comm, scratch / "tiny", _TINY), _simulated(comm, scratch / "data", _DATA)
+    nchan = LANES * comm.size  # a block for every rank, so that all are at work beside each other
+    tiny = _simulated(comm, scratch / "tiny", _TINY)
+    data = _simulated(comm, scratch / "data", (max(_DATA[0], nchan), *_DATA[1:]))
     jobs: tuple[tuple[Path, dict[str, Any]], ...] = (
         (data[1], {"imsize": 256, "weighting": "briggs", "niter": 6000}),
-        (data[0], {"imsize": 1280, "nchan": 16, "weighting": "briggs", "niter": 1000, "nmajor": 1}),
+        (data[0], {"imsize": 1280, "nchan": nchan, "weighting": "briggs", "niter": 1000, "nmajor": 1}),
         (data[0], {"imsize": 384, "niter": 40_000, "mask": ("circle[[192pix,192pix],20pix]",)}),
         (data[0], {"imsize": 256, "specmode": "mfs"}),
     )
