@@ -140,6 +140,43 @@ def _imagename_argument(parser: Parser) -> None:
     parser.positional("imagename", metavar="IMAGENAME", help="prefix of the run's products, as runs/ngc5921")
 
 
+def _plan_arguments(parser: Parser) -> None:
+    from radps_mpi.config import section_title, sections
+
+    parser.positional("inputs", nargs="*", metavar="INPUT", help="MeasurementSets, or a store made by radps ingest")
+    parser.own("--config", metavar="FILE", help="parameters in TOML, by the same names; flags win over the file")
+    parser.own("--json", action="store_true", help="print the plan for programs")
+    parser.own("--measured", action="append", metavar="DIR", help="run directories whose measured times correct the plan; that "
+               "of --imagename is found by itself")
+    parser.own("--line-channels", type=int, metavar="N", help="channels that CLEAN works on; all where it isn't known")
+    parser.own("--cycles", type=int, metavar="N", help="major cycles behind the dirty image; a guess where it isn't known")
+    for name, metavar, text in _IMAGINED_OPTIONS:
+        parser.own(name, metavar=metavar, help=text)
+    parser.own("--calibrate", action="store_true", help="measure this machine with the ranks of this job, in about a minute, "
+               "and keep that as the machine file; scratch data go to the present folder")
+    parser.own("--machine", metavar="FILE", help="machine file [default: $XDG_CONFIG_HOME/radps/machine.toml, else constants "
+               "that are built in]")
+    parser.own("--cores-per-node", type=int, metavar="N", help="instead of the machine file's or this machine's")
+    parser.own("--memory-per-node", metavar="SIZE", help="the same, as 256GB")
+    parser.own("--max-nodes", type=int, metavar="N", help="nodes of the cost curve [default: 16]")
+    parser.own("--scaling", type=int, metavar="RANKS", help="predict strong and weak scaling to so many ranks, and what other "
+               "ways to cut the work would give")
+    parser.own("--plot", metavar="FILE", help="draw that, by default to 4096 ranks")
+    for kind in sections().values():
+        parser.parameters(section_title(kind), {n: f for n, f in kind.model_fields.items() if n != "vis"})
+
+
+_IMAGINED_OPTIONS = (
+    ("--channels", "N", "without inputs: channels of an observation that is only imagined"),
+    ("--rows", "N", "of it: baselines x integrations"),
+    ("--polarisations", "N", "of it: 1, 2 or 4 correlations [default: 2]"),
+    ("--first-channel", "FREQUENCY", "of it [default: 230.538GHz]"),
+    ("--channel-width", "FREQUENCY", "of it [default: 244.140625kHz]"),
+    ("--max-baseline", "LENGTH", "of it [default: 3km]"),
+    ("--telescope", "ALMA|VLA", "of it: whose dishes [default: ALMA]"),
+)
+
+
 def _no_arguments(_: Parser) -> None:
     pass
 
@@ -320,6 +357,12 @@ def _doctor(_: dict[str, Any], comm: Comm) -> int:
     return int(on_root(comm, "reporting", lambda: doctor.report(findings)))
 
 
+def _plan(given: dict[str, Any], comm: Comm) -> int:
+    from radps_mpi import plan_command
+
+    return plan_command.run(given, comm)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A command: its line in the overview, its usage, its arguments, and the function that does it."""
@@ -349,6 +392,12 @@ _COMMANDS = {
                   "first"),
     "verify": Entry("check the checksums of state and store", "IMAGENAME", _imagename_argument, _verify, "all"),
     "doctor": Entry("what this machine offers, and what is wrong with it", "", _no_arguments, _doctor, "all"),
+    "plan": Entry(
+        "what a run will take, and how to spread it over ranks and nodes",
+        "[INPUT ...] [--calibrate] [--channels N --rows N] [options of radps image]", _plan_arguments, _plan, "all",
+        "Predict time, memory and disk from metadata alone, for the parameters of radps image; cell and imsize are proposed "
+        "where they are left out. Without inputs, --channels and --rows stand for an observation. Runs that are finished "
+        "correct the next plan of their name."),
     "simulate": Entry(
         "make visibilities of a known sky", "[SKY] -o FILE [--ms PATH] [options]", _simulate_arguments, _simulate, "all",
         "Predict the visibilities of points, gaussians and rotating discs by direct summation, with noise, flags and NaNs "

@@ -26,6 +26,7 @@ from radps_mpi.journey.cycles import Cycles
 from radps_mpi.journey.describe import Description, describe
 from radps_mpi.journey.inputs import open_store
 from radps_mpi.journey.masking import MaskSource
+from radps_mpi.journey.measuring import measured
 from radps_mpi.journey.outline import Outline, outline, preview
 from radps_mpi.journey.products import left_from_before, write_products
 from radps_mpi.journey.reporting import Reporter
@@ -42,9 +43,11 @@ from radps_mpi.journey.session import (
 )
 from radps_mpi.journey.space import refuse_lack_of_space
 from radps_mpi.journey.summary import announce, channel_summary
+from radps_mpi.journey.workload import work_done
 from radps_mpi.parallel import all_or_none, on_root, ranks_on_node
 from radps_mpi.parallel.stints import WallTime
 from radps_mpi.parallel.types import Comm
+from radps_mpi.planning.model import LAYOUT
 from radps_mpi.planning.resources import cache_bytes, memory_per_rank_bytes
 from radps_mpi.planning.wall_time import wall_time_left_s
 
@@ -94,12 +97,12 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
     try:
         report.event(event, ranks=comm.size, inputs=list(config.selection.vis))
         with alarm.listening(config.parallel.stall_timeout_s, directory.logs / f"rank-{comm.rank}.log"):
-            result = _image(config, comm, directory, report)
+            result, figures = _image(config, comm, directory, report)
         if config.output.timeline:
             path = Path(f"{config.output.imagename}.timeline.json")
             write_timeline(comm, path, timeline.end())
             report.note(f"timeline: {path}")
-        report.event("finished", stop=result.stop_text, iterations=result.iterations)
+        report.event("finished", stop=result.stop_text, iterations=result.iterations, measured=figures)
         return result
     except OutOfTimeError as stop:
         report.event("stopped", why=str(stop))
@@ -114,9 +117,11 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
         directory.close()
 
 
-def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Reporter) -> Result:
+def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Reporter) -> tuple[Result, dict[str, Any]]:
+    """The run, and what it took: see :func:`radps_mpi.journey.measuring.measured`."""
     limit = WallTime(comm, wall_time_left_s(config.parallel.max_time_s))
     store = open_store(comm, config, directory.root, report, limit)
+    report.watch.turn_to(LAYOUT)
     with all_or_none(comm, "planning the image"):
         description = describe(config, store)
     announce(description, comm, report)
@@ -132,14 +137,14 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     control = cycles.clean()
     paths = write_products(comm, description, state, masks, limit, report)
     channel_summary(description, state, imager, report)
-    result = _result(paths, control, description)
+    result, work = _result(paths, control, description), work_done(description, imager.gridder, state, control)
     report.note(f"products: {' '.join(paths)}")
     if old := left_from_before(config.output.imagename, paths):
         report.note(f"warning: products of an earlier run remain beside them: {' '.join(old)}")
     store.close()
     clear_away(comm, directory, state, config)
     report.phase(FINISHED_PHASE, len(paths), done=len(paths))
-    return result
+    return result, measured(comm, report.watch, work, config.parallel.threads)
 
 
 def _memory(config: RunConfig, comm: Comm) -> int:

@@ -148,10 +148,11 @@ def report_lines(meta: ObservationMeta) -> list[str]:
 
 
 def plan_observations(
-    comm: Comm, sources: Sequence[str], selection: SelectionOptions, *, row_chunk: int = ROW_CHUNK
+    comm: Comm, sources: Sequence[str], selection: SelectionOptions, *, row_chunk: int = ROW_CHUNK, with_uvw: bool = False
 ) -> list[ObservationPlan]:
-    """What :func:`ingest` would store, decided from tables and row columns without reading visibilities. Collective."""
-    return _plan(comm, sources, selection_per_source(selection, len(sources)), row_chunk)[2]
+    """What :func:`ingest` would store, decided from tables and row columns without reading visibilities; lengths of baselines
+    are known if ``with_uvw``. Collective."""
+    return _plan(comm, sources, selection_per_source(selection, len(sources)), row_chunk, with_uvw=with_uvw)[2]
 
 
 def times_and_factors(comm: Comm, plan: ObservationPlan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -163,7 +164,7 @@ def times_and_factors(comm: Comm, plan: ObservationPlan) -> tuple[NDArray[np.flo
 
 
 def _plan(
-    comm: Comm, sources: Sequence[str], selections: Sequence[Selection], row_chunk: int
+    comm: Comm, sources: Sequence[str], selections: Sequence[Selection], row_chunk: int, *, with_uvw: bool = False
 ) -> tuple[list[SetTables], list[RowChoice], list[ObservationPlan]]:
     tables: list[SetTables] = []
     choices: list[RowChoice] = []
@@ -171,7 +172,7 @@ def _plan(
     for index, (source, selection) in enumerate(zip(sources, selections, strict=True)):
         described, column, first_time_s = on_root(comm, f"reading {source}", partial_call(_describe, source, selection))
         choice = resolve(selection, described, first_time_s)
-        scan = scan_source(comm, described, choice)
+        scan = scan_source(comm, described, choice, with_uvw=with_uvw)
         if not scan:
             raise DataError(f"{source}: no rows are selected{_nothing_left(described, selection)}")
         plans += on_root(

@@ -96,8 +96,8 @@ def _plan(
         observatory_itrf_m=observatory_itrf_m(tables.telescope, tables.antenna_position_m), observer=tables.observer,
         project=tables.project, restfreq_hz=restfreq_hz, corr_types=corr_types, data_column=data_column,
         weight_column=weight_column, time_scale=tables.time_scale, first_time_s=float(scan.times_s[0]),
-        last_time_s=float(scan.times_s[-1]), max_uv_m=0.0, max_w_m=0.0, nrow=scan.nrow, ntime=len(scan.times_s),
-        row_chunk=row_chunk, freq_hz=freq_hz, width_hz=width_hz,
+        last_time_s=float(scan.times_s[-1]), max_uv_m=scan.max_uv_m, max_w_m=scan.max_w_m, nrow=scan.nrow,
+        ntime=len(scan.times_s), row_chunk=row_chunk, freq_hz=freq_hz, width_hz=width_hz,
         samples=np.zeros((chan1 - chan0, len(corr_types)), dtype=np.int64),
         report=IngestReport(
             rows=scan.nrow, autocorrelation_rows=scan.autocorrelation_rows, unsorted_rows=scan.all_unsorted_rows(),

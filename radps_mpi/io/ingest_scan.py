@@ -23,6 +23,10 @@ from radps_mpi.parallel.types import Comm
 
 SEGMENT_ROWS = 1 << 18
 
+LONGEST_UVW_M = 1e9
+"""Beyond any baseline, to the Moon and farther: such coordinates are damage, and one of them would rule the sorting and every
+check of the w-term."""
+
 Pair = tuple[int, int]
 """(FIELD_ID, DATA_DESC_ID)."""
 
@@ -40,6 +44,9 @@ class PairScan:
     first_row: int = -1
     autocorrelation_rows: int = 0
     unsorted_rows: int = 0
+    max_uv_m: float = 0.0
+    max_w_m: float = 0.0
+    """Of finite coordinates; 0 where UVW wasn't looked at."""
 
     @property
     def nrow(self) -> int:
@@ -56,6 +63,7 @@ class PairScan:
         self.first_row = min(firsts, default=-1)
         self.autocorrelation_rows += other.autocorrelation_rows
         self.unsorted_rows += other.unsorted_rows
+        self.max_uv_m, self.max_w_m = max(self.max_uv_m, other.max_uv_m), max(self.max_w_m, other.max_w_m)
 
     def all_unsorted_rows(self) -> int:
         """Rows earlier than the row before them, borders between segments included."""
@@ -72,7 +80,7 @@ def segments_of(tables: SetTables, rank: int, nrank: int) -> Iterator[tuple[int,
 
 
 def selected_rows(
-    main: MainTable, tables: SetTables, choice: RowChoice, start: int, nrow: int
+    main: MainTable, tables: SetTables, choice: RowChoice, start: int, nrow: int, *, with_uvw: bool = False
 ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int64]]:
     """Index columns and row numbers of the selected rows of one segment, autocorrelations included.
 
@@ -81,7 +89,7 @@ def selected_rows(
     DataError
         If an id points outside its table or a time isn't finite.
     """
-    rows = main.index(start, nrow, with_uvw=choice.uv_limits is not None)
+    rows = main.index(start, nrow, with_uvw=with_uvw or choice.uv_limits is not None)
     for column, count in (
         ("ANTENNA1", len(tables.antenna_names)), ("ANTENNA2", len(tables.antenna_names)),
         ("FIELD_ID", len(tables.fields)), ("DATA_DESC_ID", len(tables.window_of)),
@@ -94,12 +102,12 @@ def selected_rows(
     return {name: column[keep] for name, column in rows.items()}, start + np.flatnonzero(keep)
 
 
-def scan_source(comm: Comm, tables: SetTables, choice: RowChoice) -> dict[Pair, PairScan]:
-    """Scan one MeasurementSet; every rank gets everything. Collective."""
+def scan_source(comm: Comm, tables: SetTables, choice: RowChoice, *, with_uvw: bool = False) -> dict[Pair, PairScan]:
+    """Scan one MeasurementSet, for the lengths of baselines too if ``with_uvw``; every rank gets everything. Collective."""
     mine: dict[Pair, PairScan] = {}
     with all_or_none(comm, f"scanning {tables.path}"), MainTable(tables.path) as main:
         for segment, start, nrow in segments_of(tables, comm.rank, comm.size):
-            rows, numbers = selected_rows(main, tables, choice, start, nrow)
+            rows, numbers = selected_rows(main, tables, choice, start, nrow, with_uvw=with_uvw)
             for pair, inside in split_pairs(rows):
                 part = _scan_pair({name: column[inside] for name, column in rows.items()}, numbers[inside], segment)
                 mine.setdefault(pair, PairScan()).merge(part)
@@ -122,6 +130,8 @@ def _scan_pair(rows: dict[str, NDArray[np.generic]], numbers: NDArray[np.int64],
     if not cross.any():
         return PairScan(autocorrelation_rows=len(cross))
     time = rows["TIME"][cross].astype(np.float64)
+    uvw_m = rows["UVW"][cross].astype(np.float64) if "UVW" in rows else np.zeros((0, 3))
+    uvw_m = uvw_m[(np.abs(uvw_m) <= LONGEST_UVW_M).all(axis=1)]
     antennas = np.unique(np.concatenate([rows["ANTENNA1"][cross], rows["ANTENNA2"][cross]]))
     return PairScan(
         rows_of_segment={segment: len(time)},
@@ -131,4 +141,6 @@ def _scan_pair(rows: dict[str, NDArray[np.generic]], numbers: NDArray[np.int64],
         first_row=int(numbers[cross][0]),
         autocorrelation_rows=int((~cross).sum()),
         unsorted_rows=int((np.diff(time) < 0).sum()),
+        max_uv_m=float(np.hypot(uvw_m[:, 0], uvw_m[:, 1]).max(initial=0.0)),
+        max_w_m=float(np.abs(uvw_m[:, 2]).max(initial=0.0)),
     )

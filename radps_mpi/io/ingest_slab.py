@@ -13,6 +13,7 @@ from radps_kernels.corner_turn import turn_rows
 from radps_mpi import precision
 from radps_mpi.errors import DataError
 from radps_mpi.io.ingest_plan import ObservationPlan
+from radps_mpi.io.ingest_scan import LONGEST_UVW_M
 from radps_mpi.io.measurement_set_rows import MainTable, partner_correlations
 
 BLANK = np.complex64(complex(np.nan, np.nan))
@@ -20,10 +21,6 @@ BLANK = np.complex64(complex(np.nan, np.nan))
 
 BLANK_REASONS = ("row_flag_samples", "flag_samples", "bad_weight_samples", "zero_weight_samples", "nonfinite_samples")
 """Counts of IngestReport, in the order in which a sample is tested."""
-
-LONGEST_UVW_M = 1e9
-"""Beyond any baseline, to the Moon and farther: such coordinates are damage, and one of them would rule the sorting and every
-check of the w-term."""
 
 _MORTON_BITS = 15
 

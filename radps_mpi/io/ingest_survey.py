@@ -16,7 +16,8 @@ from radps_mpi.parallel.types import Comm
 
 
 class Survey:
-    """The observations that a store of these inputs would hold; every sample counts as good, uvw extents are unknown (0)."""
+    """The observations that a store of these inputs would hold; every sample counts as good, uvw extents are 0 where they
+    weren't looked at."""
 
     def __init__(self, path: Path, observations: list[ObservationMeta], times: list[tuple[NDArray[np.float64], ...]]) -> None:
         self.path = path
@@ -29,8 +30,9 @@ class Survey:
         return time_s, factors
 
 
-def survey(comm: Comm, sources: Sequence[str], selection: SelectionOptions) -> Survey:
-    """Look at the rows and tables of MeasurementSets; collective. Errors are those of ingest."""
-    plans = plan_observations(comm, sources, selection)
+def survey(comm: Comm, sources: Sequence[str], selection: SelectionOptions, *, with_uvw: bool = False) -> Survey:
+    """Look at the rows and tables of MeasurementSets, at baselines too if ``with_uvw``; collective. Errors are those of
+    ingest."""
+    plans = plan_observations(comm, sources, selection, with_uvw=with_uvw)
     metas = [replace(p.meta, samples=np.full_like(p.meta.samples, p.meta.nrow)) for p in plans]
     return Survey(Path(sources[0]), metas, [times_and_factors(comm, plan) for plan in plans])

@@ -32,19 +32,22 @@ class FirstImages:
     sums: NDArray[np.float64]
 
 
+def gridder_of(d: Description) -> Gridder:
+    """The gridder of an image; its grids take no memory yet."""
+    image = d.config.image
+    return Gridder(
+        d.geometry, nlane=d.nlane, epsilon=image.epsilon, precision=image.precision, threads=d.config.parallel.threads,
+        kind="plane" if d.continuum else "lanes", rows=max(1, d.nrow), reach=d.reach,
+    )
+
+
 class BlockImager:
     """Images blocks for one rank. ``cache_bytes`` bounds the weighted visibilities kept between major cycles."""
 
     def __init__(self, description: Description, store: VisibilityStore, cache_bytes: int) -> None:
-        config = description.config
         self.d = description
         self.store = store
-        self.gridder = Gridder(
-            description.geometry, nlane=description.nlane, epsilon=config.image.epsilon,
-            precision=config.image.precision, threads=config.parallel.threads,
-            kind="plane" if description.continuum else "lanes", rows=max(1, description.nrow),
-            reach=description.reach,
-        )
+        self.gridder = gridder_of(description)
         self._cache = _Cache(cache_bytes)
         self._order: dict[int, ChannelBlock] = {}
         self.beyond = 0

@@ -347,7 +347,10 @@ class Cycles:
     def _residual_block(self, team: Comm, block: ChannelBlock, wanted: NDArray[np.bool_]) -> None:
         """Residuals of a block from its current models, staged for the ``wanted`` (nchan,) channels."""
         chans = range(block.start, block.stop)
-        with all_or_none(team, f"reading models of channels {block.start} to {block.stop - 1}"):
+        with (
+            all_or_none(team, f"reading models of channels {block.start} to {block.stop - 1}"),
+            timeline.span("read models", block=block.index),
+        ):
             model = self._models_of(chans)
         images = self.imager.residual(team, block, model)
         if images is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +15,10 @@ from radps_mpi.imaging.stopping import ControlState
 from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.run_directory import RunDirectory, now_text
 from radps_mpi.io.run_status import Status
+from radps_mpi.journey.measuring import Stopwatch
 from radps_mpi.parallel.types import Comm
+
+_CYCLE_NUMBER = re.compile(r" \d+$")
 
 
 class Reporter:
@@ -29,6 +33,7 @@ class Reporter:
         self._phase, self._began = "", time.monotonic()
         self._control: tuple[int, int, float | None] = (0, 0, None)
         self._refused = False
+        self.watch = Stopwatch()
 
     def note(self, text: str) -> None:
         """One line on stderr and in the log."""
@@ -40,14 +45,14 @@ class Reporter:
 
     def phase(self, phase: str, total: int, done: int = 0) -> None:
         """A part of the run begins, with so much to do."""
-        self._phase, self._began = phase, time.monotonic()
+        self._turn_to(phase)
         self.note(f"{phase}: {total}")
         self._write(done, total, None)
 
     def progress(self, phase: str, done: int, total: int, state: Checkpoint) -> None:
         """``done`` of ``total`` rounds of a phase are committed."""
         if phase != self._phase:
-            self._phase, self._began = phase, time.monotonic()
+            self._turn_to(phase)
         spent = time.monotonic() - self._began
         self._write(done, total, spent * (total - done) / done if done else None)
         if done == total:
@@ -71,6 +76,10 @@ class Reporter:
         """An entry of provenance.json."""
         if self._rank == 0:
             self._keep(lambda: self._directory.add_event(event, **details))
+
+    def _turn_to(self, phase: str) -> None:
+        self._phase, self._began = phase, time.monotonic()
+        self.watch.turn_to(_CYCLE_NUMBER.sub("", phase))
 
     def _write(self, done: int, total: int, eta_s: float | None) -> None:
         if self._rank == 0:

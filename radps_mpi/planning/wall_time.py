@@ -24,7 +24,7 @@ def wall_time_left_s(max_time_s: float | None, environment: Mapping[str, str] = 
     least of their answers.
     """
     if max_time_s is not None:
-        return max_time_s - _age_s()
+        return max_time_s - process_age_s()
     if "SLURM_JOB_ID" not in environment:
         return float("inf")
     end = environment.get("SLURM_JOB_END_TIME", "")
@@ -33,7 +33,7 @@ def wall_time_left_s(max_time_s: float | None, environment: Mapping[str, str] = 
     return _ask_slurm(environment["SLURM_JOB_ID"]) if launcher_rank() == 0 else float("inf")
 
 
-def _age_s(stat: Path = Path("/proc/self/stat")) -> float:
+def process_age_s(stat: Path = Path("/proc/self/stat")) -> float:
     """Seconds since this process was started: start-up counts as much as work does. 0 where the system doesn't say.
 
     By the clock that the kernel's own count of the start uses; /proc/uptime may be a container's.

@@ -91,3 +91,10 @@ def test_a_cube_that_is_killed_and_gone_on_with_has_the_bits_of_runs_on_its_part
     rows = {row["job"]: row for row in run_toy(folder, "eighty_thousand")["rows"]}
     assert rows["resume"]["ranks"] == 3
     assert not (folder / "eighty_thousand").exists()
+
+
+@pytest.mark.launches_mpi
+def test_the_cost_model_is_compared_with_runs_part_by_part(folder: Path) -> None:
+    rows = run_toy(folder, "plan_model", "--ranks", 1, 2)["rows"]
+    assert [row["ranks"] for row in rows] == [1, 2]
+    assert all(row["predicted s"] > 0 and row["measured s"] > 0 and row["measured MB"] > 50 for row in rows)

@@ -1,0 +1,89 @@
+"""From the description of an image to the plain numbers that the cost model takes."""
+
+from __future__ import annotations
+
+import numpy as np
+from radps_kernels import lanes
+
+from radps_mpi.decomposition import LANES
+from radps_mpi.imaging.channel_map import map_channels
+from radps_mpi.imaging.gridding import Gridder
+from radps_mpi.imaging.stopping import ControlState
+from radps_mpi.io.commit import Checkpoint
+from radps_mpi.io.visibility_store import SUFFIX, dataset_layout
+from radps_mpi.journey.describe import Description
+from radps_mpi.journey.products import product_names
+from radps_mpi.journey.session import needed_bytes
+from radps_mpi.planning.work import Work
+
+
+def work_of(
+    d: Description, gridder: Gridder, *, line_channels: int, line_blocks: int, mask_pixels: int, iterations: int, cycles: int
+) -> Work:
+    """What making the image of ``d`` takes; the last five say what CLEAN does, which no metadata tell.
+
+    ``line_channels`` are those with components, in ``line_blocks`` blocks, ``mask_pixels`` (per channel) where they may be,
+    ``iterations`` of all channels together, ``cycles`` major cycles behind the dirty image.
+    """
+    rows = np.array([o.meta.nrow for o in d.observations], np.float64)
+    passes, native = _passes(d) if not d.continuum else (1.0, float(LANES))
+    identity = gridder.identity
+    state, products = needed_bytes(d)
+    names = product_names(d)
+    by_row = rows / rows.sum()
+    return Work(
+        channels=d.axis.nchan, ny=d.geometry.ny, nx=d.geometry.nx, block_channels=d.nlane, groups=len(d.leaves),
+        rows=int(rows.sum()), row_chunk=d.observations[0].meta.row_chunk,
+        native_channels=round(float(np.dot(by_row, [o.meta.nchan for o in d.observations]))), native_per_block=native,
+        polarisations=max(o.meta.npol for o in d.observations), passes=passes,
+        spectral_weights=any(o.meta.has_spectral_weight for o in d.observations), continuum=d.continuum,
+        density=d.scheme.needs_density, support=gridder.window.support, guard=lanes.guard_cells(gridder.window.support),
+        padded_v=gridder.size[0], padded_u=gridder.size[1], plane_v=identity["plane"][0], plane_u=identity["plane"][1],
+        real_bytes=gridder.dtype.itemsize,
+        from_measurement_sets=not any(path.endswith(SUFFIX) for path in d.config.selection.vis),
+        store_bytes=store_bytes(d), state_bytes=state, product_bytes=products, product_planes=len(set(names) - {"sumwt"}),
+        line_channels=line_channels, line_blocks=line_blocks, mask_pixels=mask_pixels, iterations=iterations, cycles=cycles,
+    )
+
+
+def work_done(d: Description, gridder: Gridder, state: Checkpoint, control: ControlState) -> Work:
+    """What a run that has come to its end has done."""
+    table = state.table
+    cleaned = table["iterations"] > 0
+    return work_of(
+        d, gridder, line_channels=int(cleaned.sum()), iterations=int(table["iterations"].sum()),
+        line_blocks=sum(bool(cleaned[b.start : b.stop].any()) for b in d.blocks),
+        mask_pixels=int(np.median(table["mask_pixels"][cleaned])) if cleaned.any() else 0,
+        cycles=control.nmajordone - 1,  # tclean counts the dirty image as one
+    )
+
+
+def store_bytes(d: Description) -> int:
+    """The visibility store's data."""
+    return sum(
+        int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        for o in d.observations for shape, dtype, _, _ in dataset_layout(o.meta).values()
+    )
+
+
+def _passes(d: Description) -> tuple[float, float]:
+    """(passes, native channels read) of a block: of the middle one of those with data, averaged over rows."""
+    spectral = d.config.spectral
+    for block in sorted(d.blocks, key=lambda b: abs(b.index - len(d.blocks) // 2))[:_BLOCKS_LOOKED_AT]:
+        maps = [
+            map_channels(
+                d.axis, block.start, block.stop, o.native, interpolation=spectral.interpolation, binning=spectral.binning
+            )
+            for o in d.observations
+        ]
+        if any(not m.is_empty for m in maps):
+            rows = np.array([o.meta.nrow for o in d.observations], np.float64)
+            return (
+                float(np.dot(rows, [len(m.passes) for m in maps]) / rows.sum()),
+                float(np.dot(rows, [max(0, m.stop - m.first) for m in maps]) / rows.sum()),
+            )
+    return 1.0, float(d.nlane)
+
+
+_BLOCKS_LOOKED_AT = 64
+"""Where so many blocks about the middle of the axis have no data, others won't cost much either."""

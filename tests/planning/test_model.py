@@ -1,0 +1,163 @@
+"""The cost model: what it must say whatever the constants are, and figures that can be worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from radps_mpi.errors import DataError
+from radps_mpi.planning import model, scaling
+from radps_mpi.planning.fitting import MeasuredRun, fit_machine, quickest
+from radps_mpi.planning.learning import corrections_from
+from radps_mpi.planning.machine_constants import Machine
+from radps_mpi.planning.memory import rank_memory
+from radps_mpi.planning.model import FIRST, MAJOR, MINOR, PRODUCTS, Layout, predict
+from radps_mpi.planning.work import Work
+
+MACHINE = Machine(cores_per_node=64, memory_per_node_bytes=512 * 10**9)
+
+
+def work(**changes: Any) -> Work:
+    """A cube of 480 channels of 512 x 512, 30 of them with line."""
+    usual = Work(
+        channels=480, ny=512, nx=512, block_channels=16, groups=1, rows=50_000, row_chunk=32_768, native_channels=480,
+        native_per_block=17.0, polarisations=2, spectral_weights=False, passes=1.0, continuum=False, density=True, support=8,
+        guard=8, padded_v=640, padded_u=640, plane_v=512, plane_u=460, real_bytes=4, from_measurement_sets=False,
+        store_bytes=10**9, state_bytes=480 * 4 * 4 * 512 * 512, product_bytes=480 * 6 * 4 * 512 * 512, product_planes=6,
+        line_channels=30, line_blocks=2, mask_pixels=512 * 512, iterations=30_000, cycles=3,
+    )  # fmt: skip
+    return replace(usual, **changes)
+
+
+def test_twice_the_ranks_take_half_the_time_of_what_is_shared_evenly() -> None:
+    one, two = (predict(work(channels=512), MACHINE, Layout(n)).part(PRODUCTS) for n in (1, 2))
+    fixed = MACHINE.products_fixed_s + work().product_bytes / MACHINE.disk_write_bytes_s
+    assert (two.seconds - fixed) == pytest.approx((one.seconds - fixed) / 2, rel=0.1)
+    assert two.busy_rank_seconds == pytest.approx(one.busy_rank_seconds)
+
+
+def test_blocks_that_do_not_share_out_evenly_are_named_as_what_holds_a_part_up() -> None:
+    quick_disk = replace(MACHINE, disk_write_bytes_s=1e12, memory_bytes_s=1e13)
+    part = predict(work(), quick_disk, Layout(20)).part(FIRST)  # 30 blocks: two rounds, the second of 10
+    assert part.limit == "uneven blocks"
+    assert part.seconds > 20 / 30 * 2 * part.busy_rank_seconds / 20
+
+
+def test_few_blocks_with_line_hold_up_major_cycles_and_row_groups_help() -> None:
+    quick_disk = replace(MACHINE, disk_write_bytes_s=1e12, memory_bytes_s=1e13)
+    many_rows = [work(groups=groups, rows=4_000_000) for groups in (1, 16)]
+    alone, shared = (predict(w, quick_disk, Layout(64)).part(MAJOR) for w in many_rows)
+    assert alone.limit == "fewer blocks than ranks"
+    assert shared.seconds < alone.seconds
+
+
+def test_minor_cycles_by_channel_use_more_ranks_than_by_block() -> None:
+    quick_disk = replace(MACHINE, disk_write_bytes_s=1e12)
+    by_channel = predict(work(), quick_disk, Layout(30)).part(MINOR).seconds
+    by_block = predict(work(), quick_disk, Layout(30), minor_by_block=True).part(MINOR).seconds
+    assert by_block > 5 * by_channel
+
+
+def test_a_dirty_image_has_no_cycles() -> None:
+    dirty = predict(work(cycles=0, iterations=0, line_channels=0, line_blocks=0), MACHINE, Layout(4))
+    assert dirty.part(MINOR).seconds == dirty.part(MAJOR).seconds == 0.0
+    assert dirty.part(FIRST).seconds > 0.0
+
+
+def test_memory_per_rank_does_not_grow_with_channels_but_for_their_records() -> None:
+    small, large = (rank_memory(work(channels=n), MACHINE, 1, 0.0) for n in (800, 80_000))
+    assert large.parts_bytes == small.parts_bytes
+    assert large.peak_bytes - small.peak_bytes < 80_000 * 5000
+
+
+def test_a_grid_is_as_large_as_the_gridder_makes_it() -> None:
+    from radps_mpi.constants import ARCSEC_RAD
+    from radps_mpi.data.geometry import ImageGeometry
+    from radps_mpi.imaging.gridding import Gridder
+
+    gridder = Gridder(ImageGeometry(300, 256, ARCSEC_RAD, ARCSEC_RAD, 0.0, 0.0), nlane=16, reach=20_000.0)
+    plane = gridder.identity["plane"]
+    planned = work(
+        ny=256, nx=300, support=gridder.window.support, guard=gridder.guard, padded_v=gridder.size[0],
+        padded_u=gridder.size[1], plane_v=plane[0], plane_u=plane[1],
+    )
+    assert planned.grid_bytes == gridder.new_grid().nbytes
+
+
+def test_the_recommended_job_fits_and_is_not_much_dearer_than_the_cheapest() -> None:
+    curve = scaling.cost_curve(work(), MACHINE, 64)
+    best = scaling.recommended(curve, MACHINE)
+    assert scaling.fits(best, MACHINE)
+    assert best.core_hours <= scaling.WORTH_PAYING * min(p.core_hours for p in curve)
+    assert [p.layout.nodes for p in curve] == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_fewer_ranks_per_node_are_taken_where_memory_is_short() -> None:
+    short = replace(MACHINE, memory_per_node_bytes=20 * 10**9)
+    large = work(ny=2000, nx=2000, padded_v=2560, padded_u=2560, plane_v=2560, plane_u=2560)
+    best = scaling.best_on(large, short, 1)
+    assert scaling.fits(best, short)
+    assert best.layout.ranks < 64 and best.layout.ranks * best.layout.threads <= 64
+
+
+def test_constants_are_found_again_in_the_times_that_they_make() -> None:
+    true = replace(MACHINE, read_ns_per_sample=20.0, transform_ns_per_point=0.7, weight_ns_per_visibility=9.0)
+    found = fit_machine(MACHINE, [measured_run(true, work(ny=n, nx=n)) for n in (256, 512)])
+    for name in ("read_ns_per_sample", "transform_ns_per_point", "weight_ns_per_visibility"):
+        assert getattr(found, name) == pytest.approx(getattr(true, name), rel=0.02)
+
+
+def measured_run(machine: Machine, planned: Work) -> MeasuredRun:
+    """What a machine of such constants would have measured."""
+    predicted = predict(planned, machine, Layout(1))
+    visibilities = 1e-9 * planned.blocks * planned.rows * planned.lanes
+    native = 1e-9 * planned.blocks * planned.rows * planned.native_per_block * planned.polarisations
+    cost = model._Costs(planned, machine, Layout(1), 0)
+    spans = {
+        "read": machine.read_ns_per_sample * (native + visibilities),
+        "weight": machine.weight_ns_per_visibility * visibilities,
+        "transform": (2 * planned.blocks + 2 * planned.cycles * planned.line_blocks) * cost.transform_s(),
+    }
+    seconds = {part.name: part.seconds for part in predicted.parts}
+    return MeasuredRun(planned, Layout(1), seconds, spans, int(predicted.memory.peak_bytes))
+
+
+def test_a_measured_run_corrects_the_next_plan() -> None:
+    run = measured_run(MACHINE, work())
+    slow = replace(run, seconds={name: 1.5 * spent for name, spent in run.seconds.items()})
+    corrections = corrections_from([slow], MACHINE)
+    again = predict(work(), MACHINE, Layout(1), corrections)
+    assert again.part(FIRST).seconds == pytest.approx(slow.seconds[FIRST])
+    assert corrections.memory == pytest.approx(1.0)
+
+
+def test_of_repeats_the_quickest_parts_count() -> None:
+    run = measured_run(MACHINE, work())
+    disturbed = replace(run, seconds={name: spent + 1.0 for name, spent in run.seconds.items()})
+    assert quickest([disturbed, run]).seconds == run.seconds
+
+
+def test_work_survives_json_and_other_versions_of_it_are_refused() -> None:
+    assert Work.from_dict(work().to_dict()) == work()
+    with pytest.raises(DataError, match="other quantities"):
+        Work.from_dict({**work().to_dict(), "colour": 1})
+    with pytest.raises(DataError, match="other quantities"):
+        Work.from_dict({**work().to_dict(), "rows": "many"})
+
+
+def test_fewer_channels_scale_what_goes_by_channel() -> None:
+    half = scaling.of_channels(work(), 240)
+    assert (half.channels, half.line_channels, half.line_blocks, half.rows) == (240, 15, 1, 50_000)
+    assert half.product_bytes == work().product_bytes // 2
+
+
+def test_scaling_to_4096_ranks_names_what_is_lost_where() -> None:
+    cube = work(channels=80_000, native_channels=80_000, line_channels=200, line_blocks=13)
+    strong = scaling.strong_scaling(cube, MACHINE, 4096)
+    assert [strong[0].layout.ranks, strong[-1].layout.ranks, strong[-1].layout.nodes] == [1, 4096, 64]
+    assert strong[-1].part(MAJOR).limit == "fewer blocks than ranks"
+    assert strong[-1].seconds < strong[0].seconds / 50
+    gains = {v.name: v.prediction.seconds for v in scaling.variants(cube, MACHINE, 4096)}
+    assert gains["blocks of 8 channels"] < gains["as it is"]

@@ -1,0 +1,38 @@
+"""radps plan --calibrate: every constant comes from something that was measured, and nothing stays behind."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from radps_mpi import calibration, parallel
+from radps_mpi.errors import StorageError
+from radps_mpi.planning.machine_constants import Machine
+
+GUESSED = {"cores_per_node", "memory_per_node_bytes", "kernels_memory_bytes", "start_per_rank_s", "commit_fixed_s",
+           "commit_us_per_channel", "file_system_bytes_s", "network_latency_us", "network_bytes_s"}  # fmt: skip
+"""What one rank on one node can't measure."""
+
+
+@pytest.mark.launches_mpi
+def test_a_calibration_measures_all_that_one_rank_can_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "_REPEATS", 1)
+    monkeypatch.setattr(calibration, "_DATA", (16, 16, 12))
+    monkeypatch.setattr(calibration, "_DISK_MB", 8)
+    machine = calibration.calibrate(parallel.world(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert "1 ranks" in machine.calibrated
+    kept = {f.name for f in fields(Machine) if getattr(machine, f.name) == getattr(Machine(), f.name)}
+    assert kept <= GUESSED | {"plane_per_lane"}
+    assert 50e6 < machine.base_memory_bytes < 2e9
+    assert 0.1 < machine.start_s < 60.0
+    assert all(getattr(machine, f.name) >= 0 for f in fields(Machine) if f.name != "calibrated")
+
+
+def test_a_folder_that_is_not_there_is_an_error_of_storage(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="scratch space"):
+        calibration.calibrate(parallel.world(), tmp_path / "nowhere")
