@@ -10,10 +10,10 @@ from radps_mpi.imaging.channel_map import map_channels
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.imaging.stopping import ControlState
 from radps_mpi.io.commit import Checkpoint
-from radps_mpi.io.visibility_store import SUFFIX, dataset_layout
+from radps_mpi.io.visibility_store import SUFFIX
 from radps_mpi.journey.describe import Description
 from radps_mpi.journey.products import product_names
-from radps_mpi.journey.session import needed_bytes
+from radps_mpi.journey.space import needs
 from radps_mpi.planning.work import Work
 
 
@@ -28,7 +28,7 @@ def work_of(
     rows = np.array([o.meta.nrow for o in d.observations], np.float64)
     passes, native = _passes(d) if not d.continuum else (1.0, float(LANES))
     identity = gridder.identity
-    state, products = needed_bytes(d)
+    needed = needs(d, [o.meta for o in d.observations])
     names = product_names(d)
     by_row = rows / rows.sum()
     return Work(
@@ -41,7 +41,8 @@ def work_of(
         padded_v=gridder.size[0], padded_u=gridder.size[1], plane_v=identity["plane"][0], plane_u=identity["plane"][1],
         real_bytes=gridder.dtype.itemsize,
         from_measurement_sets=not any(path.endswith(SUFFIX) for path in d.config.selection.vis),
-        store_bytes=store_bytes(d), state_bytes=state, product_bytes=products, product_planes=len(set(names) - {"sumwt"}),
+        store_bytes=needed.store_bytes, state_bytes=needed.state_bytes, product_bytes=needed.product_bytes,
+        product_planes=len(set(names) - {"sumwt"}),
         line_channels=line_channels, line_blocks=line_blocks, mask_pixels=mask_pixels, iterations=iterations, cycles=cycles,
     )
 
@@ -55,14 +56,6 @@ def work_done(d: Description, gridder: Gridder, state: Checkpoint, control: Cont
         line_blocks=sum(bool(cleaned[b.start : b.stop].any()) for b in d.blocks),
         mask_pixels=int(np.median(table["mask_pixels"][cleaned])) if cleaned.any() else 0,
         cycles=control.nmajordone - 1,  # tclean counts the dirty image as one
-    )
-
-
-def store_bytes(d: Description) -> int:
-    """The visibility store's data."""
-    return sum(
-        int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        for o in d.observations for shape, dtype, _, _ in dataset_layout(o.meta).values()
     )
 
 
