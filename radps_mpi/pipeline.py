@@ -137,7 +137,9 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     control = cycles.clean()
     paths = write_products(comm, description, state, masks, limit, report)
     channel_summary(description, state, imager, report)
-    result, work = _result(paths, control, description), work_done(description, imager.gridder, state, control)
+    result = _result(paths, control, description)
+    with all_or_none(comm, "measuring the run"):  # while the run could still be gone on with
+        work = work_done(description, imager.gridder, state, control)
     report.note(f"products: {' '.join(paths)}")
     if old := left_from_before(config.output.imagename, paths):
         report.note(f"warning: products of an earlier run remain beside them: {' '.join(old)}")

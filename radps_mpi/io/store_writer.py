@@ -103,6 +103,8 @@ def _write_lines(path: Path, dataset: h5py.Dataset, first: tuple[int, int], line
     collective write copies them once more on their way."""
     if not lines.size:
         return
+    if lines.dtype != dataset.dtype:
+        raise RuntimeError(f"{dataset.name}: {lines.dtype} can't be written as {dataset.dtype} without HDF5")
     line, row = first
     offset, line_bytes = int(dataset.id.get_offset()), dataset.shape[-1] * lines.itemsize
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
