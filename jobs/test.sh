@@ -67,7 +67,7 @@ pytest_serial() { # pytest_serial NAME ARGS...
   local name=$1 status=0
   shift
   echo "--- pytest, $name"
-  python -m pytest -q --junitxml="$results/$name.xml" "$@" || status=$?
+  python -m pytest -q --durations 25 --durations-min 4 --junitxml="$results/$name.xml" "$@" || status=$?
   count "$status" "$results/$name.xml"
 }
 
