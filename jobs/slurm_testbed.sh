@@ -138,14 +138,14 @@ free_ports() {
 }
 
 # - A TmpFS for each node: steps over both would meet each other's PMIx sockets.
-# - linuxproc, no cgroups: containers have none to give.
+# - linuxproc, no cgroups: containers have none to give. The plugin of version 1 is the one that doesn't look for them at start.
 # - KillWait is 30 s on most sites; tests need not wait for it.
 write_configuration() {
   local host user port
   host=$(hostname -s)
   user=$(id -un)
   port=$(free_ports)
-  echo "CgroupAutomount=no" >"$DIR/cgroup.conf"
+  printf "%s\n" CgroupPlugin=cgroup/v1 CgroupAutomount=no >"$DIR/cgroup.conf"
   cat >"$SLURM_CONF" <<CONF
 $MARK
 ClusterName=testbed
