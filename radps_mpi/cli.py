@@ -202,22 +202,11 @@ def _image(given: dict[str, Any], comm: Comm) -> int:
 
 
 def resolve(given: Mapping[str, Any], comm: Comm) -> RunConfig:
-    """The configuration: parameters of the file named by ``given["config"]``, under those of the flags.
+    """The configuration: parameters of the file named by ``given["config"]``, under those of the flags. Collective."""
+    from radps_mpi.config import RunConfig
+    from radps_mpi.given_parameters import gather_parameters
 
-    Collective: rank 0 reads the file, so that all ranks have one answer.
-    """
-    from radps_mpi.config import RunConfig, parameters, read_parameters
-    from radps_mpi.parallel import on_root
-
-    labels = {name: "--" + name.replace("_", "-") for name in parameters()} | {"vis": "inputs"}
-    flat: dict[str, Any] = {}
-    if "config" in given:
-        path = given["config"]
-        flat = on_root(comm, "reading the configuration", lambda: read_parameters(path))
-        labels |= {name: f"{path}: {name}" for name in flat if name not in given}
-    flat |= {name: value for name, value in given.items() if name in parameters()}
-    if given.get("inputs"):
-        flat["vis"] = given["inputs"]
+    flat, labels = gather_parameters(given, comm)
     config = RunConfig.from_flat(flat, labels)
     if not config.selection.vis:
         raise UsageError("no inputs: name MeasurementSets behind the command, as in radps image obs.ms ...")

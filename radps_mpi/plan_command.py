@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from radps_mpi.config import parameters, read_parameters
 from radps_mpi.errors import EXIT_OK, UsageError, printable
+from radps_mpi.given_parameters import gather_parameters
 from radps_mpi.journey.plan import Request, make_plan
 from radps_mpi.journey.plan_inputs import Imagined
 from radps_mpi.journey.plan_report import plan_json, plan_lines, plot_scaling
@@ -126,16 +126,8 @@ def _imagined(given: Mapping[str, Any]) -> Imagined | None:
 
 
 def _parameters(given: Mapping[str, Any], comm: Comm, *, imagined: bool) -> tuple[dict[str, Any], dict[str, str]]:
-    """Parameters of the file named by ``config`` under those of the flags, and what messages call them."""
-    labels = {name: "--" + name.replace("_", "-") for name in parameters()} | {"vis": "inputs"}
-    flat: dict[str, Any] = {}
-    if "config" in given:
-        path = given["config"]
-        flat = on_root(comm, "reading the configuration", lambda: read_parameters(path))
-        labels |= {name: f"{path}: {name}" for name in flat if name not in given}
-    flat |= {name: value for name, value in given.items() if name in parameters()}
-    if given.get("inputs"):
-        flat["vis"] = given["inputs"]
+    """Parameters and what messages call them; an imagined observation has no inputs."""
+    flat, labels = gather_parameters(given, comm)
     if imagined:
         flat.pop("vis", None)
     elif not flat.get("vis"):
