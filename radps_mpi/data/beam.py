@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radps_mpi.constants import ARCSEC_RAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,4 +34,28 @@ class Beam:
 
 
 NULL_BEAM = Beam(0.0, 0.0, 0.0)
-"""Stands for the beam of a blank channel inside the program; products write a tiny positive one in its place."""
+"""Stands for the beam of a blank channel inside the program."""
+
+TINY_BEAM = Beam(1e-6 * ARCSEC_RAD, 1e-6 * ARCSEC_RAD, 0.0)
+"""Its stand-in in products: CASA's importfits refuses a whole cube for one null or NaN beam."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BeamColumns(Sequence[Beam]):
+    """Beams of a cube, one per channel, kept as columns (nchan,): objects for 80,000 channels would take five times as much."""
+
+    major_rad: NDArray[np.float64]
+    minor_rad: NDArray[np.float64]
+    pa_rad: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.major_rad)
+
+    @overload
+    def __getitem__(self, chan: SupportsIndex) -> Beam: ...
+    @overload
+    def __getitem__(self, chan: slice) -> BeamColumns: ...
+    def __getitem__(self, chan: SupportsIndex | slice) -> Beam | BeamColumns:
+        if isinstance(chan, slice):
+            return BeamColumns(self.major_rad[chan], self.minor_rad[chan], self.pa_rad[chan])
+        return Beam(float(self.major_rad[chan]), float(self.minor_rad[chan]), float(self.pa_rad[chan]))

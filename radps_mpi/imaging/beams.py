@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,13 +56,9 @@ def fit_beam(psf: NDArray[np.float32], geometry: ImageGeometry) -> Beam | None:
     return None
 
 
-def fallback_beams(beams: Sequence[Beam | None]) -> list[Beam]:
-    """The beams of a whole cube, in channel order: a plane whose fit failed (None) takes the largest beam by area.
-
-    Blank planes stay ``NULL_BEAM``, and so do all that failed if no plane of the cube has a beam.
-    """
-    largest = max((beam for beam in beams if beam is not None), key=lambda beam: beam.area_sr, default=NULL_BEAM)
-    return [largest if beam is None else beam for beam in beams]
+def largest_beam(beams: Iterable[Beam]) -> Beam:
+    """The largest by area, the first of equals: what a plane whose fit failed takes. ``NULL_BEAM`` if no plane has one."""
+    return max((beam for beam in beams if not beam.is_null), key=lambda beam: beam.area_sr, default=NULL_BEAM)
 
 
 def _central_window(psf: NDArray[np.float32], geometry: ImageGeometry) -> NDArray[np.float64] | None:

@@ -109,9 +109,9 @@ class Measured:
         return self.valid & (self.mask_pixels > 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ControlState:
-    """The control history of a run; one entry per group in the tuples. Round-trips through JSON bit for bit.
+    """The control history of a run; arrays have one entry per group, shape (ngroup,).
 
     ``cycle`` counts the completed sets of minor cycles, each with its major cycle; ``nmajordone`` is one more, as
     tclean's counts the first residual. Peaks are those of the last :func:`check`.
@@ -119,11 +119,11 @@ class ControlState:
 
     mode: Mode
     cycle: int
-    iterations: tuple[int, ...]
-    stop_code: tuple[int, ...]
-    peak_jy: tuple[float, ...]
-    image_peak_jy: tuple[float, ...]
-    minimum_image_peak_jy: tuple[float, ...]
+    iterations: NDArray[np.int64]
+    stop_code: NDArray[np.uint8]
+    peak_jy: NDArray[np.float64]
+    image_peak_jy: NDArray[np.float64]
+    minimum_image_peak_jy: NDArray[np.float64]
     cycle_threshold_jy: float
     channels_cleaned: int
     cycle_iterations: int
@@ -138,12 +138,12 @@ class ControlState:
     @property
     def iterdone(self) -> int:
         """Minor-cycle iterations of all channels."""
-        return sum(self.iterations)
+        return int(self.iterations.sum())
 
     @property
     def finished(self) -> bool:
         """True when every group has stopped."""
-        return all(self.stop_code)
+        return bool(self.stop_code.all())
 
     @property
     def overall_stop_code(self) -> StopCode:
@@ -155,17 +155,14 @@ class ControlState:
         return next((code for code in _WORST_FIRST if code in self.stop_code), StopCode.EMPTY_MASK)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; Python writes floats by repr, so nothing is lost."""
+        """Plain values and arrays, as a manifest keeps them; Python writes floats by repr, so nothing is lost."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-        return plain | {"history": [row.to_dict() for row in self.history]}
+        return values | {"history": [row.to_dict() for row in self.history]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ControlState:
         """Inverse of :meth:`to_dict`."""
-        frozen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        frozen["history"] = tuple(CycleReport.from_dict(row) for row in values["history"])
-        return cls(**frozen)
+        return cls(**(values | {"history": tuple(CycleReport.from_dict(row) for row in values["history"])}))
 
 
 _WORST_FIRST = (
@@ -195,9 +192,10 @@ class CyclePlan:
 def begin(control: Control, nchan: int) -> ControlState:
     """The state before anything is measured."""
     ngroup = 1 if control.mode == "global" else nchan
-    unknown = (NOT_YET,) * ngroup
-    zeros = (0,) * ngroup
-    return ControlState(control.mode, 0, zeros, zeros, unknown, unknown, unknown, 0.0, 0, 0, 0.0, ())
+    unknown = np.full(ngroup, NOT_YET)
+    return ControlState(
+        control.mode, 0, np.zeros(ngroup, np.int64), np.zeros(ngroup, np.uint8), unknown, unknown, unknown, 0.0, 0, 0, 0.0, ()
+    )
 
 
 _FOUND_IN_THE_RESIDUAL = (StopCode.NO_CHANGE, StopCode.DIVERGED_FROM_PREVIOUS, StopCode.DIVERGED_FROM_MINIMUM)
@@ -210,12 +208,12 @@ def reopen(state: ControlState) -> ControlState:
     is looked at next, from which it must not be said to have changed. Where nothing else changed, :func:`check` gives them
     the codes that they had.
     """
-    limited = [code not in (StopCode.RUNNING, *_FOUND_IN_THE_RESIDUAL) for code in state.stop_code]
+    limited = ~np.isin(state.stop_code, (StopCode.RUNNING, *_FOUND_IN_THE_RESIDUAL))
     return replace(
         state,
-        stop_code=tuple(0 if open_ else code for open_, code in zip(limited, state.stop_code, strict=True)),
-        peak_jy=tuple(NOT_YET if open_ else peak for open_, peak in zip(limited, state.peak_jy, strict=True)),
-        image_peak_jy=tuple(NOT_YET if open_ else peak for open_, peak in zip(limited, state.image_peak_jy, strict=True)),
+        stop_code=np.where(limited, np.uint8(StopCode.RUNNING), state.stop_code),
+        peak_jy=np.where(limited, NOT_YET, state.peak_jy),
+        image_peak_jy=np.where(limited, NOT_YET, state.image_peak_jy),
     )
 
 
@@ -240,14 +238,14 @@ def check(control: Control, state: ControlState, measured: Measured) -> ControlS
     image_peak = _largest(control.mode, measured.image_peak_jy, measured.valid)
     cleanable = _largest(control.mode, measured.cleanable, measured.cleanable) > 0.0
     code = _stop_codes(control, state, peak, image_peak, cleanable)
-    minimum = np.array(state.minimum_image_peak_jy)
+    minimum = state.minimum_image_peak_jy
     minimum = np.where(minimum < 0.0, image_peak, np.minimum(minimum, image_peak))
     checked = replace(
         state,
-        stop_code=tuple(code.tolist()),
-        peak_jy=tuple(peak.tolist()),
-        image_peak_jy=tuple(image_peak.tolist()),
-        minimum_image_peak_jy=tuple(minimum.tolist()),
+        stop_code=code,
+        peak_jy=peak,
+        image_peak_jy=image_peak,
+        minimum_image_peak_jy=minimum,
     )
     row = CycleReport(
         cycle=state.cycle,
@@ -268,14 +266,13 @@ def _stop_codes(
     peak: NDArray[np.float64],
     image_peak: NDArray[np.float64],
     cleanable: NDArray[np.bool_],
-) -> NDArray[np.int64]:
-    iterations = np.array(state.iterations, dtype=np.int64)
-    previous, previous_image = np.array(state.peak_jy), np.array(state.image_peak_jy)
-    minimum = np.array(state.minimum_image_peak_jy)
+) -> NDArray[np.uint8]:
+    iterations, previous, previous_image = state.iterations, state.peak_jy, state.image_peak_jy
+    minimum = state.minimum_image_peak_jy
     begun = (iterations > 0) & (previous >= 0.0)
     limit = control.threshold_jy
     conditions = [
-        np.array(state.stop_code) != StopCode.RUNNING,
+        state.stop_code != StopCode.RUNNING,
         np.full(peak.shape, control.niter == 0),
         ~cleanable,
         (peak <= limit) | (peak - limit < THRESHOLD_TOLERANCE * limit),
@@ -286,7 +283,7 @@ def _stop_codes(
         np.full(peak.shape, 0 <= control.nmajor <= state.cycle),
     ]
     codes: list[Any] = [
-        np.array(state.stop_code),
+        state.stop_code,
         StopCode.NO_CLEAN,
         StopCode.EMPTY_MASK,
         StopCode.THRESHOLD,
@@ -296,7 +293,7 @@ def _stop_codes(
         StopCode.DIVERGED_FROM_MINIMUM,
         StopCode.MAJOR_CYCLES,
     ]
-    chosen: NDArray[np.int64] = np.select(conditions, codes, default=StopCode.RUNNING).astype(np.int64)
+    chosen: NDArray[np.uint8] = np.select(conditions, codes, default=StopCode.RUNNING).astype(np.uint8)
     return chosen
 
 
@@ -311,10 +308,10 @@ def plan_cycle(control: Control, state: ControlState, measured: Measured) -> Cyc
     sidelobe = _largest(control.mode, measured.sidelobe, measured.valid)
     fraction = np.minimum(np.maximum(sidelobe * control.cyclefactor, control.minpsffraction), control.maxpsffraction)
     threshold = np.broadcast_to(np.maximum(fraction * peak, control.threshold_jy), nchan)
-    remaining = np.maximum(control.niter - np.array(state.iterations, dtype=np.int64), 0)
+    remaining = np.maximum(control.niter - state.iterations, 0)
     per_cycle = control.cycleniter if control.cycleniter > 0 else control.niter
     limit = np.broadcast_to(np.minimum(remaining, per_cycle), nchan)
-    running = np.broadcast_to(np.array(state.stop_code) == StopCode.RUNNING, nchan)
+    running = np.broadcast_to(state.stop_code == StopCode.RUNNING, nchan)
     active = measured.cleanable & running & (limit > 0) & (measured.peak_jy > threshold)
     return CyclePlan(threshold.copy(), np.where(active, limit, 0), active)
 
@@ -329,15 +326,12 @@ def record_cycle(
     """Count a set of minor cycles: ``iterations`` done and ``model_flux_jy`` (the whole model's), both (nchan,).
     Fluxes are added in channel order."""
     done = _group_total(control.mode, np.where(plan.active, iterations, 0))
-    flux = 0.0
-    for value in model_flux_jy.tolist():
-        flux += value
     return replace(
         state,
         cycle=state.cycle + 1,
-        iterations=tuple((np.array(state.iterations, dtype=np.int64) + done).tolist()),
+        iterations=state.iterations + done,
         cycle_threshold_jy=float(np.max(plan.cycle_threshold_jy, where=plan.active, initial=0.0)),
         channels_cleaned=int(plan.active.sum()),
         cycle_iterations=int(done.sum()),
-        model_flux_jy=flux,
+        model_flux_jy=float(np.cumsum(model_flux_jy)[-1]),
     )

@@ -1,14 +1,14 @@
 """The checkpoint protocol: planes go to the other slot, then one atomic replacement of the manifest makes them the
 state.
 
-Order of a commit: every rank's planes are on the disk (fsync) -> the changed records are gathered -> rank 0 writes the
+Order of a commit: every rank's planes are on the disk (fsync) -> the changed records are exchanged -> rank 0 writes the
 new manifest under a temporary name, makes it durable, keeps the old one as ``manifest.previous``, renames -> all ranks
 go on. A kill before the rename leaves the commit before; after it, the new one. Nothing in between exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from radps_mpi.io.durable import fsync_directory, naming
 from radps_mpi.io.manifest import CHANNEL_RECORD, NO_SLOT, Manifest
 from radps_mpi.io.recovery import latest_intact
 from radps_mpi.io.state_file import StateFile, StateLayout
-from radps_mpi.parallel import all_or_none, on_root
+from radps_mpi.parallel import all_or_none, broadcast, on_root
 from radps_mpi.parallel.types import Comm
 
 STATE_NAME = "state.h5"
@@ -34,7 +34,13 @@ FIELDS = frozenset({"status", "flags", "stop_code", "iterations", "peak_residual
                     "model_flux_jy", "mask_pixels", "sumwt", "noise_sum", "sidelobe"})
 """Fields of a channel's record that :meth:`Checkpoint.stage` takes; the others it keeps itself."""
 
-_MESSAGE = np.dtype([("chan", "<i8"), ("record", CHANNEL_RECORD), ("base", CHANNEL_RECORD)])
+_BASE = np.dtype([("cycle", "<i4"), ("slot", "u1"), ("mask_slot", "u1")])
+"""Of a channel's record: what is not to be written over before the next commit."""
+
+_MESSAGE = np.dtype([("chan", "<i4"), ("base", _BASE), ("record", CHANNEL_RECORD)])
+
+_RECORDS_AT_ONCE = 4096
+"""Most that ranks send each other in one piece, all together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,9 @@ class ChannelState:
 class Checkpoint:
     """The state of a run: planes in the state file, one record per channel, and the header with the run's history.
 
-    ``table`` (nchan,) of CHANNEL_RECORD and ``header`` are what is committed, the same on all ranks. A channel is
-    staged by one rank between two commits; that rank alone sees it until then.
+    ``table`` (nchan,) of CHANNEL_RECORD holds the records as this rank knows them, ``header`` what is committed. Right after a
+    commit both are the same on all ranks. A channel is staged by one rank between two commits; that rank alone sees it until
+    then, or until it is handed over. There is one table, and no copy: it grows with the cube.
     """
 
     def __init__(self, comm: Comm, directory: Path, state: StateFile, manifest: Manifest, notes: list[str]) -> None:
@@ -69,9 +76,9 @@ class Checkpoint:
         self.table = manifest.table
         self.notes = notes
         """What had to be repaired at opening, one line each, for the user."""
-        self._staged: dict[int, np.void] = {}
-        self._rewound: dict[int, np.void] = {}
-        self._elsewhere: dict[int, np.void] = {}
+        self._staged = np.zeros(len(self.table), bool)
+        self._base = np.empty(len(self.table), _BASE)
+        self._spare(slice(None))
 
     @classmethod
     def create(cls, comm: Comm, directory: Path, header: Mapping[str, Any], shape: tuple[int, int, int], *,
@@ -100,8 +107,7 @@ class Checkpoint:
         DataError
             If neither manifest can be used, the state file is missing, or its ``shape`` is another than (nchan, ny, nx).
         """
-        encoded, notes = on_root(comm, "reading the manifest", lambda: _load(directory))
-        manifest = manifests.decode(encoded, directory / MANIFEST_NAME)
+        manifest, notes = read_together(comm, lambda: _load(directory))
         layout = layout_of(manifest, directory)
         if shape is not None and (layout.nchan, layout.ny, layout.nx) != shape:
             raise DataError(
@@ -112,15 +118,14 @@ class Checkpoint:
         return cls(comm, directory, state, manifest, notes + repaired)
 
     def record(self, chan: int) -> np.void:
-        """The channel's record as this rank sees it: staged here, handed over elsewhere, rewound or committed."""
-        committed: np.void = self.table[chan]
-        known = self._elsewhere.get(chan, self._rewound.get(chan, committed))
-        return self._staged.get(chan, known)
+        """A copy of the channel's record as this rank sees it: staged here, handed over, rewound or committed."""
+        record: np.void = self.table[chan].copy()
+        return record
 
     @property
     def staged(self) -> tuple[int, ...]:
         """Channels that this rank has staged since the last commit."""
-        return tuple(sorted(self._staged))
+        return tuple(np.flatnonzero(self._staged).tolist())
 
     def stage(self, chan: int, *, psf: NDArray[Any] | None = None, model: NDArray[Any] | None = None,
               mask: NDArray[Any] | None = None, residual: NDArray[Any] | None = None, cycle: int | None = None,
@@ -137,8 +142,7 @@ class Checkpoint:
         """
         if unknown := fields.keys() - FIELDS:
             raise ValueError(f"fields of a channel record that can't be set: {', '.join(sorted(unknown))}")
-        base = self._rewound.get(chan, self.table[chan])
-        record = self.record(chan).copy()
+        base, record = self._base[chan], self.record(chan)
         if cycle is not None or model is not None:
             record["cycle"] = base["cycle"] + 1 if cycle is None else cycle
         if beam is not None:
@@ -154,7 +158,7 @@ class Checkpoint:
         if residual is not None:
             record["residual_sum"] = self.state.write_plane("residual", 0, chan, residual)
             record["residual_cycle"] = record["cycle"]
-        self._staged[chan] = record
+        self.table[chan], self._staged[chan] = record, True
 
     def _write_slots(self, chan: int, base: np.void, record: np.void, model: NDArray[Any] | None,
                      mask: NDArray[Any] | None) -> None:
@@ -183,7 +187,8 @@ class Checkpoint:
         record = latest_intact(committed, intact)
         rewound = record is not committed
         if rewound:
-            self._rewound[chan] = self._staged[chan] = record
+            self.table[chan], self._staged[chan] = record, True
+            self._spare(chan)
         model = planes.get(f"model{record['slot']}")
         if model is None:
             model = np.zeros((self.state.layout.ny, self.state.layout.nx), np.float32)
@@ -213,14 +218,13 @@ class Checkpoint:
         """
         with all_or_none(self.comm, "flushing the state file"):
             self.state.sync()
-        chans, changed = self._gather()
-        self._elsewhere.update(zip(chans.tolist(), changed["record"], strict=True))
-        for chan, base in zip(chans.tolist(), changed["base"], strict=True):
-            if base.tobytes() != self.table[chan].tobytes():  # gone back to: its intact slot is to be spared
-                self._rewound[chan] = base
-        self._staged = {
-            chan: record.copy() for chan, record in self._elsewhere.items() if int(owner[chan]) == self.comm.rank
-        }
+        changed = self._exchange()
+        self._staged[:] = changed & (owner == self.comm.rank)
+
+    def _spare(self, chans: int | slice | NDArray[np.bool_]) -> None:
+        """What these channels' records say is not to be written over."""
+        for name in ("cycle", "slot", "mask_slot"):
+            self._base[name][chans] = self.table[name][chans]
 
     def commit(self, changes: Mapping[str, Any] | None = None) -> int:
         """Make everything staged, on all ranks, the state; returns the commit's number. Collective.
@@ -235,33 +239,37 @@ class Checkpoint:
         """
         with all_or_none(self.comm, "flushing the state file"):
             self.state.sync()
-        chans, changed = self._gather()
+        changed = self._exchange()
         header = {**self.header, **(changes or {}), "commit": int(self.header["commit"]) + 1}
-        table = self.table.copy()
-        table[chans] = changed["record"]
-        manifest = Manifest(header, table)
+        manifest = Manifest(header, self.table)
         on_root(self.comm, "committing the manifest", lambda: manifests.save(manifest, self.directory / MANIFEST_NAME))
         faults.reach("before-done")
-        self.header, self.table = header, table
-        self._staged.clear()
-        self._rewound.clear()
-        self._elsewhere.clear()
+        self.header = header
+        self._spare(changed)
+        self._staged[:] = False
         return int(header["commit"])
 
-    def _gather(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """What all ranks have staged, on all ranks: (channels, _MESSAGE entries), in the order of the ranks."""
-        mine = np.zeros(len(self._staged), _MESSAGE)
-        for place, chan in enumerate(self.staged):
-            mine[place]["chan"], mine[place]["record"] = chan, self._staged[chan]
-            mine[place]["base"] = self._rewound.get(chan, self.table[chan])
-        sizes = np.empty(self.comm.size, np.int64)
-        self.comm.Allgather(np.array([mine.nbytes], np.int64), sizes)
-        everyone = np.empty(int(sizes.sum()) // _MESSAGE.itemsize, _MESSAGE)
-        self.comm.Allgatherv(mine.view(np.uint8), [everyone.view(np.uint8), [int(size) for size in sizes]])
-        chans = everyone["chan"].astype(np.int64)
-        if len(np.unique(chans)) != len(chans):
-            raise RuntimeError("two ranks have staged the same channel")
-        return chans, everyone
+    def _exchange(self) -> NDArray[np.bool_]:
+        """Put what any rank has staged into all ranks' tables; which channels that are (nchan,). Collective.
+
+        In pieces: ranks may have staged the whole cube together.
+        """
+        mine, changed = np.flatnonzero(self._staged), np.zeros(len(self.table), bool)
+        counts = np.empty(self.comm.size, np.int64)
+        self.comm.Allgather(np.array([len(mine)], np.int64), counts)
+        at_once = max(1, _RECORDS_AT_ONCE // self.comm.size)
+        for start in range(0, int(counts.max()), at_once):
+            chans = mine[start : start + at_once]
+            sent = np.empty(len(chans), _MESSAGE)
+            sent["chan"], sent["base"], sent["record"] = chans, self._base[chans], self.table[chans]
+            sizes = np.clip(counts - start, 0, at_once)
+            got = np.empty(int(sizes.sum()), _MESSAGE)
+            self.comm.Allgatherv(sent.view(np.uint8), [got.view(np.uint8), (sizes * _MESSAGE.itemsize).tolist()])
+            if len(np.unique(got["chan"])) != len(got) or changed[got["chan"]].any():
+                raise RuntimeError("two ranks have staged the same channel")
+            self.table[got["chan"]], self._base[got["chan"]] = got["record"], got["base"]
+            changed[got["chan"]] = True
+        return changed
 
     def close(self) -> None:
         """Release the state file; what isn't committed is forgotten."""
@@ -283,12 +291,29 @@ def layout_of(manifest: Manifest, directory: Path) -> StateLayout:
     return layout
 
 
-def _load(directory: Path) -> tuple[bytes, list[str]]:
+def read_together(comm: Comm, read: Callable[[], tuple[Manifest, Any]]) -> tuple[Manifest, Any]:
+    """What ``read`` gives on rank 0, the only one that calls it, on all ranks: a manifest, and something small. Collective."""
+    here: list[NDArray[Any]] = []
+
+    def outline() -> tuple[Any, bytes, list[tuple[np.dtype[Any], tuple[int, ...]]]]:
+        manifest, rest = read()
+        text, arrays = manifests.take_apart(manifest.header)
+        here.extend([*arrays, manifest.table])
+        return rest, text, [(array.dtype, array.shape) for array in here]
+
+    rest, text, kinds = on_root(comm, "reading the manifest", outline)
+    mine: list[NDArray[Any] | None] = [*here] if here else [None] * len(kinds)
+    *arrays, table = [broadcast(comm, array, shape, dtype) for array, (dtype, shape) in zip(mine, kinds, strict=True)]
+    coming = iter(arrays)
+    return Manifest(manifests.put_together(text, lambda _dtype, _shape: next(coming)), table), rest
+
+
+def _load(directory: Path) -> tuple[Manifest, list[str]]:
     path = directory / MANIFEST_NAME
     manifest, notes = manifests.load(path)
     if notes:
         manifests.set_damaged_aside(path)
-    return manifests.encode(manifest), notes
+    return manifest, notes
 
 
 def _forget_manifests(directory: Path) -> None:

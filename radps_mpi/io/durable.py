@@ -148,11 +148,14 @@ def fsync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def write_new(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file from nothing; with ``durable``, wait until it is on the disk."""
+def write_new(path: Path, *parts: bytes | memoryview, durable: bool = True) -> None:
+    """Write a file of these parts from nothing; with ``durable``, wait until it is on the disk."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
-        _write_pieces(fd, memoryview(data), 0)
+        offset = 0
+        for part in parts:
+            _write_pieces(fd, memoryview(part), offset)
+            offset += len(part)
         if durable:
             os.fsync(fd)
     finally:

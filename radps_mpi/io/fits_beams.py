@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from radps_mpi.constants import ARCSEC_RAD
-from radps_mpi.data.beam import Beam
+from radps_mpi.data.beam import TINY_BEAM, Beam
 from radps_mpi.io.fits_cards import FitsValue, card, padded, with_checksums, word_sum
 
 _ROW = np.dtype([("BMAJ", ">f4"), ("BMIN", ">f4"), ("BPA", ">f4"), ("CHAN", ">i4"), ("POL", ">i4")])
@@ -20,9 +20,10 @@ _COLUMNS = (
 
 
 def beams_table(beams: Sequence[Beam]) -> bytes:
-    """The bytes of the whole extension: header with checksums, rows, padding. None of ``beams`` may be null."""
+    """The bytes of the whole extension: header with checksums, rows, padding. Null beams become tiny ones."""
     rows = np.zeros(len(beams), _ROW)
-    for chan, beam in enumerate(beams):
+    for chan, fitted in enumerate(beams):
+        beam = TINY_BEAM if fitted.is_null else fitted
         rows[chan] = (beam.major_rad / ARCSEC_RAD, beam.minor_rad / ARCSEC_RAD, math.degrees(beam.pa_rad), chan, 0)
     data = rows.tobytes().ljust(padded(rows.nbytes), b"\0")
     return with_checksums(_cards(len(beams)), word_sum(data)) + data

@@ -13,15 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radps_mpi.constants import ARCSEC_RAD
 from radps_mpi.data.axis import SpectralAxis
-from radps_mpi.data.beam import Beam
+from radps_mpi.data.beam import TINY_BEAM, Beam
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.errors import DataError
 from radps_mpi.io.fits_cards import FitsValue, card, history_cards
-
-TINY_BEAM = Beam(1e-6 * ARCSEC_RAD, 1e-6 * ARCSEC_RAD, 0.0)
-"""Written for a blank channel: CASA's importfits refuses a whole cube for one null or NaN beam."""
 
 SPECSYS = {"TOPO": "TOPOCENT", "LSRK": "LSRK", "BARY": "BARYCENT"}
 """FITS names of the spectral frames."""
@@ -69,11 +65,9 @@ class CubeHeader:
     history: tuple[str, ...] = ()
 
     @property
-    def beam_list(self) -> list[Beam]:
+    def beam_list(self) -> Sequence[Beam]:
         """One beam per channel for the BEAMS table; empty if there is none."""
-        if self.beams is None or isinstance(self.beams, Beam):
-            return []
-        return [TINY_BEAM if beam.is_null else beam for beam in self.beams]
+        return () if self.beams is None or isinstance(self.beams, Beam) else self.beams
 
     def cards(self) -> list[str]:
         """Cards of 80 characters without DATASUM, CHECKSUM and END.

@@ -85,7 +85,7 @@ class FitsCubeWriter:
         self._before = WrittenPlanes.none(axis.nchan)
         self._fd = -1
         self._cards: list[str] = []
-        self._beams: list[Beam] = []
+        self._beams: Sequence[Beam] = ()
         header = CubeHeader(geometry, axis, bunit, btype, metadata or ProductMetadata(), beams, tuple(history))
         self._data_start: int = on_root(comm, f"describing {self.path.name}", lambda: self._describe(header))
         try:

@@ -1,18 +1,18 @@
 """The manifest: the one small file that says what the state file holds. Whatever it doesn't vouch for doesn't exist.
 
-Layout: a 64-byte first line, a JSON header, one fixed-width record per channel, the xxh3-128 of all that. SCHEMA.md
-has it in full.
+Layout: a 64-byte first line, a JSON header, the header's arrays, one fixed-width record per channel, the xxh3-128 of all that.
+SCHEMA.md has it in full. Arrays and records go between memory and file without a copy: they grow with the number of channels.
 """
 
 from __future__ import annotations
 
-import base64
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import xxhash
@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 
 from radps_mpi import faults
 from radps_mpi.errors import DataError
-from radps_mpi.io.durable import CHECKSUM_BYTES, fsync_directory, keep_copy, naming, write_new
+from radps_mpi.io.durable import CHECKSUM_BYTES, as_bytes, fsync_directory, keep_copy, naming, write_new
 
 MAGIC = b"RADPS-MANIFEST"
-VERSION = 2
+VERSION = 3
 FIRST_LINE_BYTES = 64
 MAX_HEADER_BYTES = 1 << 24
-MAX_HEADER_BYTES_PER_CHANNEL = 512
-"""A header's arrays hold some numbers per channel; what is longer is not ours, and JSON takes many times its size in memory."""
+"""Of JSON, which takes many times its size in memory."""
+MAX_ARRAY_BYTES, MAX_ARRAY_BYTES_PER_CHANNEL = 1 << 20, 512
+"""A header's arrays hold some numbers per channel; what is longer is not ours."""
 MAX_CHANNELS = 4_000_000
 NO_SLOT = 255
 """Slot of a channel whose model is still zero (or whose mask isn't stored)."""
@@ -79,58 +80,143 @@ def new_table(nchan: int) -> NDArray[Any]:
     return table
 
 
-def encode(manifest: Manifest) -> bytes:
-    """The manifest as bytes; the same content always gives the same bytes."""
-    header = json.dumps({**manifest.header, "record": CHANNEL_RECORD.descr}, sort_keys=True, default=_plain).encode()
+def encode(manifest: Manifest) -> list[bytes | memoryview]:
+    """The manifest as the parts of its file, in their order; the same content always gives the same bytes."""
+    header, arrays = take_apart(manifest.header)
     table = np.ascontiguousarray(manifest.table, CHANNEL_RECORD)
-    first = b"%s %d %d %d %d" % (MAGIC, VERSION, len(header), len(table), CHANNEL_RECORD.itemsize)
-    body = b"".join((first.ljust(FIRST_LINE_BYTES - 1), b"\n", header, table.tobytes()))
-    return body + xxhash.xxh3_128_digest(body)
+    sizes = len(header), sum(array.nbytes for array in arrays), len(table), CHANNEL_RECORD.itemsize
+    first = b" ".join((MAGIC, *(b"%d" % number for number in (VERSION, *sizes))))
+    line = first.ljust(FIRST_LINE_BYTES - 1) + b"\n"
+    parts: list[bytes | memoryview] = [line, header, *map(as_bytes, arrays), as_bytes(table)]
+    digest = xxhash.xxh3_128()
+    for part in parts:
+        digest.update(part)
+    return [*parts, digest.digest()]
 
 
-def decode(data: bytes, path: Path) -> Manifest:
-    """The manifest in ``data``.
+def take_apart(header: dict[str, Any]) -> tuple[bytes, list[NDArray[Any]]]:
+    """A header as JSON, in which arrays are only named, and its arrays (contiguous, little-endian) in their order there."""
+    arrays: list[NDArray[Any]] = []
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            arrays.append(np.ascontiguousarray(value, value.dtype.newbyteorder("<")))
+            return {"array": arrays[-1].dtype.str, "shape": list(value.shape)}
+        if isinstance(value, np.generic):
+            return value.item()
+        raise TypeError(f"{type(value).__name__} can't be stored in a manifest")
+
+    return json.dumps({**header, "record": CHANNEL_RECORD.descr}, sort_keys=True, default=plain).encode(), arrays
+
+
+def put_together(text: bytes, take: Callable[[np.dtype[Any], tuple[int, ...]], NDArray[Any]]) -> dict[str, Any]:
+    """The header that :func:`take_apart` gave, its arrays being asked for in their order.
 
     Raises
     ------
-    DataError
-        Naming ``path``: not a manifest, of another version, of sizes that don't fit, or damaged.
+    ValueError
+        If ``text`` isn't such a header, has other records than this version, or names an array of anything but numbers.
     """
-    _version, header_bytes, nchan, _record = _first_line(data[:FIRST_LINE_BYTES], len(data), path)
-    end = len(data) - CHECKSUM_BYTES
-    if xxhash.xxh3_128_digest(memoryview(data)[:end]) != data[end:]:
+
+    def revive(pairs: dict[str, Any]) -> Any:
+        if pairs.keys() != {"array", "shape"}:
+            return pairs
+        dtype, shape = np.dtype(str(pairs["array"])), tuple(int(n) for n in pairs["shape"])
+        if dtype.kind not in "biufc" or min(shape, default=0) < 0:
+            raise ValueError(f"an array of {dtype.str}, {shape}")
+        return take(dtype, shape)
+
+    header = json.loads(text, object_hook=revive)
+    if not isinstance(header, dict) or header.pop("record", None) != json.loads(json.dumps(CHANNEL_RECORD.descr)):
+        raise ValueError(f"its channel records have other fields than version {VERSION} prescribes")
+    return header
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """What a first line declares."""
+
+    version: int
+    header_bytes: int
+    array_bytes: int
+    nchan: int
+    record_bytes: int
+
+    @property
+    def content_bytes(self) -> int:
+        """All but the checksum."""
+        return FIRST_LINE_BYTES + self.header_bytes + self.array_bytes + self.nchan * self.record_bytes
+
+
+def _decode(file: BinaryIO, sizes: _Sizes, path: Path) -> Manifest:
+    """The manifest in ``file``, from its beginning; nothing is made of its content before the checksum is right."""
+    if _digest_of(file, sizes.content_bytes) != file.read(CHECKSUM_BYTES):
         raise DataError(f"{path}: damaged: its checksum doesn't match its content")
-    table_start = FIRST_LINE_BYTES + header_bytes
+    file.seek(FIRST_LINE_BYTES)
+    text, left = file.read(sizes.header_bytes), sizes.array_bytes
+
+    def take(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        nonlocal left
+        left -= math.prod(shape) * dtype.itemsize
+        if left < 0:
+            raise ValueError("more arrays than the first line declares")
+        return _filled(file, np.empty(shape, dtype))
+
     try:
-        header = json.loads(data[FIRST_LINE_BYTES:table_start], object_hook=_revive)
+        header = put_together(text, take)
+        if left:
+            raise ValueError("fewer arrays than the first line declares")
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: header can't be read: {error}") from error
-    if not isinstance(header, dict) or header.pop("record", None) != json.loads(json.dumps(CHANNEL_RECORD.descr)):
-        raise DataError(f"{path}: its channel records have other fields than version {VERSION} prescribes")
-    return Manifest(header, np.frombuffer(data, CHANNEL_RECORD, nchan, table_start).copy())
+    return Manifest(header, _filled(file, np.empty(sizes.nchan, CHANNEL_RECORD)))
 
 
-def _first_line(line: bytes, file_bytes: int, path: Path) -> tuple[int, ...]:
+def _digest_of(file: BinaryIO, nbytes: int) -> bytes:
+    """Of the file's first ``nbytes``; the file is left behind them."""
+    digest, piece = xxhash.xxh3_128(), memoryview(bytearray(1 << 18))
+    file.seek(0)
+    while nbytes and (got := file.readinto(piece[:nbytes])):  # type: ignore[attr-defined]
+        digest.update(piece[:got])
+        nbytes -= got
+    return digest.digest()
+
+
+def _filled(file: BinaryIO, array: NDArray[Any]) -> NDArray[Any]:
+    room = as_bytes(array)
+    while room and (got := file.readinto(room)):  # type: ignore[attr-defined]
+        room = room[got:]
+    return array
+
+
+def _first_line(line: bytes, file_bytes: int, path: Path) -> _Sizes:
     words = line.split()
-    if len(line) != FIRST_LINE_BYTES or len(words) != 5 or words[0] != MAGIC or not all(w.isdigit() for w in words[1:]):
+    if len(line) != FIRST_LINE_BYTES or len(words) < 2 or words[0] != MAGIC or not all(w.isdigit() for w in words[1:]):
         raise DataError(f"{path}: not a radps manifest, or its first line is damaged")
-    version, header_bytes, nchan, record = (int(word) for word in words[1:])
+    version = int(words[1])
     if version not in LOADERS:
         age = "newer" if version > VERSION else "older"
         raise VersionError(f"{path}: manifest version {version} is {age} than the {VERSION} that this program reads")
-    most = MAX_HEADER_BYTES + nchan * MAX_HEADER_BYTES_PER_CHANNEL
-    if header_bytes > most or nchan > MAX_CHANNELS or record != CHANNEL_RECORD.itemsize:
-        raise DataError(f"{path}: declares {header_bytes} header bytes, {nchan} channels of {record} bytes: impossible")
-    if FIRST_LINE_BYTES + header_bytes + nchan * record + CHECKSUM_BYTES != file_bytes:
+    if len(words) != 6:
+        raise DataError(f"{path}: not a radps manifest, or its first line is damaged")
+    sizes = _Sizes(*(int(word) for word in words[1:]))
+    possible = (
+        sizes.header_bytes <= MAX_HEADER_BYTES and sizes.nchan <= MAX_CHANNELS
+        and sizes.array_bytes <= MAX_ARRAY_BYTES + sizes.nchan * MAX_ARRAY_BYTES_PER_CHANNEL
+        and sizes.record_bytes == CHANNEL_RECORD.itemsize
+    )
+    if not possible:
+        raise DataError(f"{path}: declares {sizes.header_bytes} header bytes, {sizes.array_bytes} of arrays, {sizes.nchan} "
+                        f"channels of {sizes.record_bytes} bytes: impossible")
+    if sizes.content_bytes + CHECKSUM_BYTES != file_bytes:
         raise DataError(f"{path}: cut short or damaged: {file_bytes} bytes, its first line declares another size")
-    return version, header_bytes, nchan, record
+    return sizes
 
 
 class VersionError(DataError):
     """A sound manifest that another version of the program wrote: never a reason to fall back to an older one."""
 
 
-LOADERS: dict[int, Callable[[bytes, Path], Manifest]] = {VERSION: decode}
+LOADERS: dict[int, Callable[[BinaryIO, _Sizes, Path], Manifest]] = {VERSION: _decode}
 """One loader per version of the format."""
 
 
@@ -142,10 +228,10 @@ def save(manifest: Manifest, path: Path) -> None:
     StorageError
         If the file system refuses; the manifest in place is untouched.
     """
-    data = encode(manifest)
+    parts = encode(manifest)
     temporary = path.with_name(path.name + ".tmp")
-    with naming(path, "committing", len(data)):
-        write_new(temporary, data)
+    with naming(path, "committing", sum(map(len, parts))):
+        write_new(temporary, *parts)
         faults.reach("before-rename")
         if path.exists():
             keep_copy(path, previous_of(path))
@@ -195,30 +281,9 @@ def read(path: Path) -> Manifest:
     version."""
     try:
         with open(path, "rb") as file:
-            line = file.read(FIRST_LINE_BYTES)
-            version = _first_line(line, os.fstat(file.fileno()).st_size, path)[0]
-            data = line + file.read()
+            sizes = _first_line(file.read(FIRST_LINE_BYTES), os.fstat(file.fileno()).st_size, path)
+            return LOADERS[sizes.version](file, sizes, path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing") from error
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    return LOADERS[version](data, path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
-        content = base64.b64encode(little.tobytes()).decode()
-        return {"array": little.dtype.str, "shape": list(value.shape), "base64": content}
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} can't be stored in a manifest")
-
-
-def _revive(pairs: dict[str, Any]) -> Any:
-    if pairs.keys() != {"array", "shape", "base64"}:
-        return pairs
-    dtype = np.dtype(str(pairs["array"]))
-    if dtype.kind not in "biufc":
-        raise ValueError(f"an array of {dtype.str}")
-    return np.frombuffer(base64.b64decode(pairs["base64"], validate=True), dtype).reshape(pairs["shape"]).copy()

@@ -10,7 +10,7 @@ import numpy as np
 
 from radps_mpi.errors import DataError
 from radps_mpi.io import manifest as manifests
-from radps_mpi.io.commit import MANIFEST_NAME, STATE_NAME, layout_of
+from radps_mpi.io.commit import MANIFEST_NAME, STATE_NAME, layout_of, read_together
 from radps_mpi.io.durable import naming
 from radps_mpi.io.manifest import NO_SLOT, Manifest
 from radps_mpi.io.recovery import latest_intact
@@ -43,8 +43,7 @@ def verify(comm: Comm, directory: Path) -> list[Finding]:
     DataError
         If neither manifest can be used, or the state file is missing.
     """
-    encoded, found = on_root(comm, "reading the manifest", lambda: _manifest_findings(directory))
-    manifest = manifests.decode(encoded, directory / MANIFEST_NAME)
+    manifest, found = read_together(comm, lambda: _manifest_findings(directory))
     layout = layout_of(manifest, directory)
     path = directory / STATE_NAME
     found += on_root(comm, f"checking {path}", lambda: _structure_findings(path, layout))
@@ -58,7 +57,7 @@ def verify(comm: Comm, directory: Path) -> list[Finding]:
     return found + sorted(everyone, key=lambda finding: (finding.chan or 0, finding.what))
 
 
-def _manifest_findings(directory: Path) -> tuple[bytes, list[Finding]]:
+def _manifest_findings(directory: Path) -> tuple[Manifest, list[Finding]]:
     path = directory / MANIFEST_NAME
     manifest, notes = manifests.load(path)
     found = [Finding(True, note) for note in notes]
@@ -68,7 +67,7 @@ def _manifest_findings(directory: Path) -> tuple[bytes, list[Finding]]:
             manifests.read(previous)
         except DataError as error:
             found.append(Finding(True, str(error)))
-    return manifests.encode(manifest), found
+    return manifest, found
 
 
 def _structure_findings(path: Path, layout: StateLayout) -> list[Finding]:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi import alarm, faults, timeline
-from radps_mpi.data.beam import NULL_BEAM, Beam
+from radps_mpi.data.beam import NULL_BEAM, Beam, BeamColumns
 from radps_mpi.decomposition import ChannelBlock, Team, deal_channels
 from radps_mpi.errors import DataError
-from radps_mpi.imaging.beams import fallback_beams, fit_beam
+from radps_mpi.imaging.beams import fit_beam, largest_beam
 from radps_mpi.imaging.clark import clark, patch_pixels
 from radps_mpi.imaging.minor_cycle import hogbom, peak_in_mask, sidelobe_level
 from radps_mpi.imaging.stopping import ControlState, CyclePlan, Measured, begin, check, plan_cycle, record_cycle, reopen
@@ -127,16 +127,14 @@ class Cycles:
         """Planes whose fit failed take the largest beam, and the sidelobe level against it."""
         table = self.state.table
         failed = (table["flags"] & FLAG_BEAM_FALLBACK != 0) & (table["beam_major_rad"] == 0.0)
-        fitted = [None if f else beam_of_record(r) for f, r in zip(failed, table, strict=True)]
-        largest_beam = next((b for f, b in zip(failed, fallback_beams(fitted), strict=True) if f), NULL_BEAM)
-        if not failed.any() or largest_beam.is_null:
+        if not failed.any() or (largest := largest_beam(beams_of_records(table))).is_null:
             return
         with all_or_none(self.comm, "fitting beams"):
             for chan in deal_channels(np.flatnonzero(failed), self.comm.rank, self.comm.size).tolist():
                 psf = self.state.read_psf(chan)
                 if psf is not None:
                     self.state.stage(
-                        chan, beam=largest_beam, sidelobe=sidelobe_level(psf, largest_beam, self.d.geometry)
+                        chan, beam=largest, sidelobe=sidelobe_level(psf, largest, self.d.geometry)
                     )
         self.state.commit()
 
@@ -393,6 +391,11 @@ def valid_channels(table: NDArray[Any], edge_fraction: float) -> NDArray[np.bool
 def beam_of_record(record: np.void) -> Beam:
     """The beam kept in a channel's record."""
     return Beam(float(record["beam_major_rad"]), float(record["beam_minor_rad"]), float(record["beam_pa_rad"]))
+
+
+def beams_of_records(table: NDArray[Any]) -> BeamColumns:
+    """The beams kept in the records of a cube's channels."""
+    return BeamColumns(table["beam_major_rad"], table["beam_minor_rad"], table["beam_pa_rad"])
 
 
 def _plan_to_dict(plan: CyclePlan, iterations_before: NDArray[np.int64]) -> dict[str, Any]:

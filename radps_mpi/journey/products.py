@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.durable import checksum
 from radps_mpi.io.fits_writer import FitsCubeWriter, WrittenPlanes, partial_path_of
 from radps_mpi.io.manifest import FLAG_BLANK
-from radps_mpi.journey.cycles import beam_of_record, valid_channels
+from radps_mpi.journey.cycles import beams_of_records, valid_channels
 from radps_mpi.journey.describe import Description
 from radps_mpi.journey.masking import MaskSource
 from radps_mpi.journey.reporting import Reporter
@@ -68,10 +68,10 @@ class ProductMaker:
 
     def __init__(self, description: Description, state: Checkpoint, masks: MaskSource) -> None:
         self.d, self.state, self.masks = description, state, masks
-        self.fitted = [beam_of_record(record) for record in state.table]
+        self.fitted = beams_of_records(state.table)
         self.restoring = self._restoring_beams()
 
-    def _restoring_beams(self) -> list[Beam]:
+    def _restoring_beams(self) -> Sequence[Beam]:
         choice = parse_restoring_beam(self.d.config.deconvolution.restoringbeam)
         if choice == "":
             return self.fitted
@@ -79,7 +79,7 @@ class ProductMaker:
         beam = common_beam(b for b, v in zip(self.fitted, valid, strict=True) if v) if isinstance(choice, str) else choice
         return [NULL_BEAM if fitted.is_null else beam for fitted in self.fitted]
 
-    def beams_of(self, product: str) -> Beam | list[Beam] | None:
+    def beams_of(self, product: str) -> Beam | Sequence[Beam] | None:
         """Beams for a product's header: one where all channels share it."""
         if product == "psf":
             return self.fitted

@@ -60,7 +60,7 @@ class Reporter:
 
     def cycle(self, state: ControlState) -> None:
         """A look at the residuals: a row of the convergence table."""
-        self._control = (state.cycle, state.iterdone, max(state.peak_jy, default=0.0))
+        self._control = (state.cycle, state.iterdone, float(state.peak_jy.max(initial=0.0)))
         last = state.history[-1]
         text = f"cycle {last.cycle}: peak residual {1e3 * last.peak_residual_jy:.4g} mJy/beam"
         if last.iterations:

@@ -158,7 +158,7 @@ def forge(imagename: Path, change: Callable[[manifests.Manifest], object]) -> No
     path = Path(f"{imagename}.radps") / "manifest"
     manifest = manifests.read(path)
     change(manifest)
-    path.write_bytes(manifests.encode(manifest))
+    path.write_bytes(b"".join(manifests.encode(manifest)))
     manifests.previous_of(path).unlink()
 
 
@@ -208,8 +208,8 @@ def test_a_state_of_40_tb_is_verified_without_memory(kept_run: Path, tmp_path: P
     assert ended.cpu_s < SECONDS and ended.peak_mb < MEGABYTES
 
 
-def first_line(nheader: int, nchan: int, record: int = 280) -> bytes:
-    return (b"RADPS-MANIFEST %d %d %d %d" % (manifests.VERSION, nheader, nchan, record)).ljust(63) + b"\n"
+def first_line(nheader: int, nchan: int, record: int = 280, narray: int = 0) -> bytes:
+    return (b"RADPS-MANIFEST %d %d %d %d %d" % (manifests.VERSION, nheader, narray, nchan, record)).ljust(63) + b"\n"
 
 
 @pytest.mark.parametrize(
@@ -220,6 +220,7 @@ def first_line(nheader: int, nchan: int, record: int = 280) -> bytes:
         (first_line(10**15, 3), "impossible"),
         (first_line(10, 10**11), "impossible"),
         (first_line(100, 3, 10**12), "impossible"),
+        (first_line(100, 3, narray=10**12), "impossible"),
         (first_line(100, 3) + bytes(10), "cut short"),
         (b"RADPS-MANIFEST 9 10 10 280".ljust(63) + b"\n", "newer"),
     ],

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from radps_mpi.constants import ARCSEC_RAD, DEG_RAD
-from radps_mpi.data.beam import NULL_BEAM, Beam
+from radps_mpi.data.beam import NULL_BEAM, Beam, BeamColumns
 from radps_mpi.data.geometry import ImageGeometry
-from radps_mpi.imaging.beams import fallback_beams, fit_beam
+from radps_mpi.imaging.beams import fit_beam, largest_beam
 
 GEOMETRY = ImageGeometry(64, 64, ARCSEC_RAD, ARCSEC_RAD, 0.0, 0.0)
 
@@ -144,11 +144,11 @@ def test_casa_psfs_give_casa_beams_to_a_millionth(shared: Path, case: str) -> No
         assert fitted.pa_rad == pytest.approx(pa * DEG_RAD, abs=1e-3 * DEG_RAD)
 
 
-def test_failed_planes_take_the_largest_beam_and_blank_ones_stay_null() -> None:
-    small, large = Beam(2.0, 1.0, 0.1), Beam(2.0, 1.5, 0.2)
-    assert fallback_beams([small, None, NULL_BEAM, large, None]) == [small, large, NULL_BEAM, large, large]
+def test_the_beam_for_failed_planes_is_the_largest_and_the_first_of_equals() -> None:
+    small, large, turned = Beam(2.0, 1.0, 0.1), Beam(2.0, 1.5, 0.2), Beam(1.5, 2.0, 0.3)
+    beams = BeamColumns(*np.array([[b.major_rad, b.minor_rad, b.pa_rad] for b in (small, NULL_BEAM, large, turned)]).T)
+    assert largest_beam(beams) == beams[2] == beams[1:][1] == large
 
 
-def test_cube_without_any_beam_keeps_null_beams() -> None:
-    assert fallback_beams([None, NULL_BEAM, None]) == [NULL_BEAM] * 3
-    assert fallback_beams([]) == []
+def test_a_cube_without_any_beam_has_no_largest_one() -> None:
+    assert largest_beam([NULL_BEAM, NULL_BEAM]) == largest_beam([]) == NULL_BEAM

@@ -93,10 +93,10 @@ def test_another_mask_on_resume_counts_in_the_peaks_too(tmp_path: Path, chunked_
 
 def test_groups_that_diverged_stay_stopped_and_those_at_a_limit_run_again() -> None:
     state = begin(Control(niter=5, mode="plane"), 4)
-    stopped = replace(state, stop_code=(0, 1, 5, 2), peak_jy=(1.0, 2.0, 3.0, 4.0), image_peak_jy=(1.0, 2.0, 3.0, 4.0))
-    again = reopen(stopped)
-    assert again.stop_code == (0, 0, 5, 0)
-    assert again.peak_jy == again.image_peak_jy == (1.0, -1.0, 3.0, -1.0)
+    peaks = np.array([1.0, 2.0, 3.0, 4.0])
+    again = reopen(replace(state, stop_code=np.array([0, 1, 5, 2], np.uint8), peak_jy=peaks, image_peak_jy=peaks))
+    assert again.stop_code.tolist() == [0, 0, 5, 0]
+    assert again.peak_jy.tolist() == again.image_peak_jy.tolist() == [1.0, -1.0, 3.0, -1.0]
 
 
 def test_a_new_run_never_deletes_the_store_that_it_shall_image(tmp_path: Path, chunked_store: str) -> None:
