@@ -6,17 +6,18 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from radps_mpi import faults
-from radps_mpi.errors import StorageError
+from radps_mpi.errors import DataError, StorageError
 
 PIECE_BYTES = 1 << 30
 """Most bytes per system call; Linux itself stops at 2^31 - 4096."""
@@ -98,6 +99,27 @@ def read_at(fd: int, into: memoryview, offset: int) -> int:
             break
         done += got
     return done
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file of ours, open for reading.
+
+    Raises
+    ------
+    DataError
+        If it isn't a file: a pipe in its place would be waited for until somebody writes into it, a device has no end.
+    OSError
+        As the system gave it.
+    """
+
+    def regular(name: str, flags: int) -> int:
+        fd = os.open(name, flags | os.O_NONBLOCK)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        raise DataError(f"{path}: is not a regular file")
+
+    return open(path, "rb", opener=regular)
 
 
 def reserve(fd: int, nbytes: int, path: Path) -> bool:
