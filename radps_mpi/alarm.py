@@ -162,8 +162,9 @@ def _tell(text: str) -> None:
         to(text)
         faulthandler.dump_traceback(fileno, all_threads=True)
 
-    sys.stderr.flush()
-    dump(lambda line: os.write(2, line.encode()), 2)
+    with suppress(OSError):  # nothing may keep this process from ending
+        sys.stderr.flush()
+        dump(lambda line: os.write(2, line.encode()), 2)
     if _log is not None:
         with suppress(OSError), open_log(_log) as log:
             dump(log.write, log.fileno())

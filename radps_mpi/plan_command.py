@@ -15,6 +15,7 @@ from radps_mpi.journey.plan_report import plan_json, plan_lines, plot_scaling
 from radps_mpi.parallel import on_root
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning.machine_constants import Machine, default_path, read_machine, write_machine
+from radps_mpi.streams import say
 from radps_mpi.units import did_you_mean, frequency_hz, length_m, size_bytes
 
 _IMAGINED = ("channels", "rows", "polarisations", "first_channel", "channel_width", "max_baseline", "telescope")
@@ -33,9 +34,9 @@ def run(given: Mapping[str, Any], comm: Comm) -> int:
     plan = make_plan(comm, flat, labels, request, machine)
     if comm.rank == 0:
         if given.get("json"):
-            print(plan_json(plan, source))
+            say(plan_json(plan, source))
         else:
-            print("\n".join(map(printable, plan_lines(plan, source))))
+            say("\n".join(map(printable, plan_lines(plan, source))))
     if "plot" in given:
         on_root(comm, f"drawing {given['plot']}", lambda: plot_scaling(plan, Path(given["plot"])))
     return EXIT_OK
@@ -48,8 +49,7 @@ def _calibrate(given: Mapping[str, Any], comm: Comm) -> int:
     machine = calibrate(comm, Path.cwd())
     on_root(comm, f"writing {path}", lambda: write_machine(path, machine))
     if comm.rank == 0:
-        print(machine.to_toml(), end="")
-        print(f"# kept as {path}")
+        say(f"{machine.to_toml()}# kept as {path}")
     return EXIT_OK
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,6 +94,14 @@ def test_a_disk_that_fills_up_ends_the_job_and_the_next_goes_on(
     (small_disk / "filler").unlink()
     jobs.succeed(["resume", imagename], 3)
     assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
+
+
+def test_messages_that_a_full_disk_refuses_stop_no_run(small_store: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "radps_mpi", "image", small_store, "--imagename", tmp_path / "cube", *jobs.IMAGE]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stderr=full, env=jobs.environment(), check=False, timeout=60)
+    assert done.returncode == 0
+    assert (tmp_path / "cube.image.fits").exists()
 
 
 def test_a_run_whose_directory_goes_away_ends(small_store: Path, tmp_path: Path) -> None:
