@@ -20,6 +20,8 @@ from radps_mpi.units import did_you_mean, frequency_hz, length_m, size_bytes
 
 _IMAGINED = ("channels", "rows", "polarisations", "first_channel", "channel_width", "max_baseline", "telescope")
 _MOST_RANKS = 1 << 20
+_MOST_CHANNELS = 10**7
+"""A hundred times those of ALMA's largest cubes: a plan has an array of them, and a record of each block."""
 _USUAL_RANKS = 4096
 _USUAL_NODES = 16
 
@@ -108,7 +110,9 @@ def _imagined(given: Mapping[str, Any]) -> Imagined | None:
         raise UsageError(f"--{named[0].replace('_', '-')} is for a plan without inputs: leave one of them out")
     if "channels" not in given or "rows" not in given:
         raise UsageError("a plan without inputs needs --channels and --rows")
-    values: dict[str, Any] = {name: _count(given, name, 1, 10**12) for name in ("channels", "rows")}
+    values: dict[str, Any] = {
+        "channels": _count(given, "channels", 1, _MOST_CHANNELS), "rows": _count(given, "rows", 1, 10**12),
+    }  # fmt: skip
     if "polarisations" in given:
         values["polarisations"] = _count(given, "polarisations", 1, 4)
     for name, field, parse in (
