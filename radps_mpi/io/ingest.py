@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial as partial_call
 from pathlib import Path
 
@@ -17,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi.data.observation import ObservationMeta
-from radps_mpi.errors import DataError, OutOfTimeError, UsageError
+from radps_mpi.errors import DataError, OutOfTimeError, StorageError, UsageError
 from radps_mpi.io import durable, hdf5, ingest_progress
 from radps_mpi.io.ingest_plan import ObservationPlan, plan_source
 from radps_mpi.io.ingest_progress import TurnProgress
 from radps_mpi.io.ingest_scan import Pair, scan_source, segments_of, selected_rows, split_pairs
-from radps_mpi.io.ingest_turn import turn_observation
+from radps_mpi.io.ingest_turn import TornListError, turn_observation
 from radps_mpi.io.measurement_set import SetTables, describe
 from radps_mpi.io.measurement_set_rows import MainTable
 from radps_mpi.io.preflight import look_at_measurement_set
@@ -87,14 +88,20 @@ def ingest(
         comm, f"looking for {partial_path(final)}",
         lambda: _look_for_progress(partial_path(final), sources, selections, row_chunk, len(planned[2])),
     )  # fmt: skip
+    limit = limit or WallTime(comm, float("inf"))
     try:
-        return _make(comm, final, planned, memory_bytes, limit or WallTime(comm, float("inf")), key, found)
+        try:
+            return _make(comm, final, planned, memory_bytes, limit, key, found)
+        except TornListError:
+            if found is None:
+                raise
+            return _make(comm, final, planned, memory_bytes, limit, key, None)
     except OutOfTimeError:
         raise
     except Exception:
         if comm.rank == 0:
-            ingest_progress.forget(partial_path(final))
-            partial_path(final).unlink(missing_ok=True)
+            with suppress(StorageError):  # why it failed is what must be told
+                _forget(partial_path(final))
         raise
 
 
@@ -131,6 +138,12 @@ def _look_for_progress(
 def _start_over(partial: Path, plans: Sequence[ObservationPlan]) -> None:
     ingest_progress.forget(partial)
     lay_out(partial, [plan.meta for plan in plans])
+
+
+def _forget(partial: Path) -> None:
+    ingest_progress.forget(partial)
+    with durable.naming(partial, "removing it"):
+        partial.unlink(missing_ok=True)
 
 
 def report_lines(meta: ObservationMeta) -> list[str]:

@@ -42,6 +42,10 @@ _DUPLICATE_CELLS = 1 << 27
 """(time, baseline) cells looked at at once when duplicates are counted, a byte each."""
 
 
+class TornListError(DataError):
+    """A job ended, or lost its power, while it put a chunk's list of rows in order. On all ranks."""
+
+
 def turn_observation(
     comm: Comm, file: h5py.File, plan: ObservationPlan, memory_bytes: int, limit: WallTime, progress: TurnProgress,
     keep: Callable[[], None],
@@ -55,6 +59,8 @@ def turn_observation(
     ------
     OutOfTimeError
         On all ranks when the job is to stop; what is done is kept.
+    TornListError
+        On all ranks if what an earlier job has left can't be gone on with.
     """
     meta, group = plan.meta, file[plan.meta.name]
     first = progress.chunks
@@ -120,12 +126,13 @@ class _CornerTurn:
         comm, meta = self.comm, self.plan.meta
         row0, row1 = meta.chunk_rows(chunk, chunk + 1)
         shares = _shares(row1 - row0, comm.size)
-        with all_or_none(comm, f"reading rows of {meta.source}"):
+        with all_or_none(comm, f"reading the list of rows of {meta.source}"):
             faults.reach("ingest-chunk")
             # sorted, since a job that was killed here may have left them in the order of the store
             listed = np.sort(self.group["source_row"][row0:row1])
-            if (np.diff(listed) <= 0).any():
-                raise DataError(f"{self.group.file.filename}: its list of rows is damaged; ingest again")
+        if any_rank(comm, bool((np.diff(listed) <= 0).any())):
+            raise TornListError(f"{self.group.file.filename}: its list of rows is damaged; ingest again")
+        with all_or_none(comm, f"reading rows of {meta.source}"):
             numbers = listed[shares[comm.rank] : shares[comm.rank + 1]]
             oriented = read_rows(main, self.plan, numbers)
             self._read_ahead(main, chunk + 1)

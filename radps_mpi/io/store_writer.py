@@ -43,6 +43,7 @@ def lay_out(partial: Path, metas: Sequence[ObservationMeta]) -> None:
     """Create the whole structure of the file, by one process: then nobody else changes HDF5 metadata."""
     with durable.naming(partial, "creating it"):
         partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # a link in its place would lead to another file
     with hdf5.create_file(partial) as file:
         hdf5.set_text(file, "format", FORMAT)
         file.attrs["version"] = np.int64(VERSION)
