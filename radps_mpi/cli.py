@@ -61,7 +61,9 @@ def parse(argv: Sequence[str]) -> Command:
     entry.arguments(parser)
     if asks_for_help(rest):
         return _showing(parser.format_help().rstrip())
-    return Command(partial(entry.run, parser.parse(rest)), entry.ranks, entry.stops_in_time)
+    values = parser.parse(rest)
+    stops_in_time = entry.stops_in_time and not values.get("dry_run")  # which has nothing to commit: a signal ends it
+    return Command(partial(entry.run, values), entry.ranks, stops_in_time)
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:

@@ -173,6 +173,10 @@ def test_a_dry_run_prints_the_parameters_and_the_plan_and_images_nothing(
     assert (len(made), len(planned)) == (0, 1)
 
 
+def test_a_dry_run_has_nothing_to_commit_when_a_signal_ends_it() -> None:
+    assert cli.parse(IMAGE).stops_in_time and not cli.parse([*IMAGE, "--dry-run"]).stops_in_time
+
+
 def test_resume_passes_on_what_is_given_and_nothing_else(replaced: Any) -> None:
     calls = replaced("radps_mpi.pipeline", "resume")
     assert main(["resume", "runs/a"]) == 0
