@@ -104,6 +104,12 @@ def test_messages_that_a_full_disk_refuses_stop_no_run(small_store: Path, tmp_pa
     assert (tmp_path / "cube.image.fits").exists()
 
 
+def test_paths_longer_than_mpi_libraries_expect_are_written_to(small_store: Path, tmp_path: Path) -> None:
+    imagename = tmp_path / ("a" * 200) / ("b" * 200) / "cube"
+    jobs.succeed(["image", small_store, "--imagename", imagename, *jobs.IMAGE], 2)
+    assert Path(f"{imagename}.image.fits").exists()
+
+
 def test_a_run_whose_directory_goes_away_ends(small_store: Path, tmp_path: Path) -> None:
     imagename = tmp_path / "runs" / "cube"
     args = ["image", small_store, "--imagename", imagename, *jobs.IMAGE]
