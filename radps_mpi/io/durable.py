@@ -149,6 +149,26 @@ def reserve(fd: int, nbytes: int, path: Path) -> bool:
     return False
 
 
+def make_sure_of_room(path: Path, nbytes: int) -> None:
+    """Have the file system refuse a file of that size, for its room, a quota or a limit, before a library writes it: HDF5 names
+    no reason and crashes when it leaves. What is at ``path`` is lost, and nothing is left there.
+
+    Raises
+    ------
+    StorageError
+        If there isn't the room.
+    """
+    with naming(path, "reserving its space", nbytes):
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            os.ftruncate(fd, nbytes)
+            reserve(fd, nbytes, path)
+        finally:
+            os.close(fd)
+            path.unlink()
+
+
 def fsync_file(path: Path) -> None:
     """Wait until everything that this node wrote into the file is on the disk."""
     fd = os.open(path, os.O_RDONLY)

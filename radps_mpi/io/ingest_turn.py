@@ -42,8 +42,8 @@ _DUPLICATE_CELLS = 1 << 27
 """(time, baseline) cells looked at at once when duplicates are counted, a byte each."""
 
 
-class TornListError(DataError):
-    """A job ended, or lost its power, while it put a chunk's list of rows in order. On all ranks."""
+class TornStoreError(DataError):
+    """A job ended, or lost its power, while it put a chunk's list of rows in order or completed the store. On all ranks."""
 
 
 def turn_observation(
@@ -59,7 +59,7 @@ def turn_observation(
     ------
     OutOfTimeError
         On all ranks when the job is to stop; what is done is kept.
-    TornListError
+    TornStoreError
         On all ranks if what an earlier job has left can't be gone on with.
     """
     meta, group = plan.meta, file[plan.meta.name]
@@ -131,7 +131,7 @@ class _CornerTurn:
             # sorted, since a job that was killed here may have left them in the order of the store
             listed = np.sort(self.group["source_row"][row0:row1])
         if any_rank(comm, bool((np.diff(listed) <= 0).any())):
-            raise TornListError(f"{self.group.file.filename}: its list of rows is damaged; ingest again")
+            raise TornStoreError(f"{self.group.file.filename}: its list of rows is damaged; ingest again")
         with all_or_none(comm, f"reading rows of {meta.source}"):
             numbers = listed[shares[comm.rank] : shares[comm.rank + 1]]
             oriented = read_rows(main, self.plan, numbers)

@@ -400,6 +400,33 @@ def test_a_list_of_rows_that_was_torn_makes_ingest_start_over(
     assert chunks_turned(monkeypatch, made, stopped) == 4
 
 
+def test_an_unfinished_store_that_is_damaged_makes_ingest_start_over(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.truncate(stopped.with_name(stopped.name + ".partial"), 1000)
+    assert chunks_turned(monkeypatch, made, stopped) == 4
+
+
+def test_a_file_system_that_refuses_costs_no_chunk_that_was_done(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="full"):
+        patch.setattr("radps_mpi.io.ingest.finish", full)
+        store_of(made, stopped)
+    assert chunks_turned(monkeypatch, made, stopped) == 2
+
+
+def test_data_that_cannot_be_used_leave_nothing_behind(stopped: Path, made: Path) -> None:
+    with table(str(made), readonly=False, ack=False) as main:
+        main.removecols(["FLAG_ROW"])
+    with pytest.raises(DataError):
+        store_of(made, stopped)
+    assert progress_of(stopped.parent)["observations"][0]["chunks"] == 2, "what can't be planned touches nothing"
+
+
 def test_a_link_in_the_place_of_an_unfinished_store_leads_nowhere(made: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")
