@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from radps_mpi import __version__
 from radps_mpi.cli_parser import Parser
 from radps_mpi.errors import EXIT_DATA, EXIT_OK, DataError, OutOfTimeError, StorageError, UsageError, printable
+from radps_mpi.streams import say
 from radps_mpi.units import did_you_mean, format_duration, format_flux_density
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def parse(argv: Sequence[str]) -> Command:
     entry.arguments(parser)
     if asks_for_help(rest):
         return _showing(parser.format_help().rstrip())
-    return Command(partial(entry.run, parser.parse(rest)), entry.ranks, entry.stops_in_time)
+    values = parser.parse(rest)
+    stops_in_time = entry.stops_in_time and not values.get("dry_run")  # which has nothing to commit: a signal ends it
+    return Command(partial(entry.run, values), entry.ranks, stops_in_time)
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -71,7 +74,7 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
 
 def _showing(text: str) -> Command:
     def show(_: None) -> int:
-        print(text)
+        say(text)
         return EXIT_OK
 
     return Command(show, "first")
@@ -194,8 +197,8 @@ def _image(given: dict[str, Any], comm: Comm) -> int:
         return EXIT_OK
     plan = pipeline.dry_run(config, inputs, comm)
     if comm.rank == 0:
-        print(config.to_toml())
-        print(plan.text)
+        say(config.to_toml())
+        say(plan.text)
     if plan.lacking:
         raise StorageError(plan.lacking)
     return EXIT_OK
@@ -241,7 +244,7 @@ def _ingest(given: dict[str, Any], comm: Comm) -> int:
         except OutOfTimeError as stop:
             raise OutOfTimeError(f"{stop}; the same command goes on") from stop
     if comm.rank == 0:
-        print("\n".join(printable(line) for observation in observations for line in report_lines(observation)))
+        say("\n".join(printable(line) for observation in observations for line in report_lines(observation)))
     return EXIT_OK
 
 
@@ -255,7 +258,7 @@ def _simulate(given: dict[str, Any], comm: Comm) -> int:
     config = SimulationConfig.from_flat(given, {name: "--" + name.replace("_", "-") for name in given})
     lines = simulate(comm, config, sky, output, ms)
     if comm.rank == 0:
-        print("\n".join(lines))
+        say("\n".join(lines))
     return EXIT_OK
 
 
@@ -273,7 +276,7 @@ def _status(given: dict[str, Any], _: None) -> int:
 
     imagename = given["imagename"]
     lines = format_status(imagename, read_status(run_directory_of(imagename))).splitlines()
-    print("\n".join(map(printable, lines)))
+    say("\n".join(map(printable, lines)))
     return EXIT_OK
 
 
@@ -311,7 +314,7 @@ def _verify(given: dict[str, Any], comm: Comm) -> int:
     if comm.rank == 0:
         checked = ", ".join(dict.fromkeys([name, *stores]))
         verdict = f"damage in {damages} place{'s' * (damages > 1)}" if damages else "no damage"
-        print("\n".join([*(printable(str(finding)) for finding in findings), f"{checked}: {verdict}"]))
+        say("\n".join([*(printable(str(finding)) for finding in findings), f"{checked}: {verdict}"]))
     return EXIT_DATA if damages else EXIT_OK
 
 
@@ -334,7 +337,7 @@ def _hash(given: dict[str, Any], _: None) -> int:
     if not found:
         raise DataError(f"{imagename}: no products, such as {paths[0]}")
     for path in found:
-        print(hash_product(path).line)
+        say(hash_product(path).line)
     return EXIT_OK
 
 
