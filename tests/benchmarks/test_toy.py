@@ -95,6 +95,17 @@ def test_starts_of_one_and_two_ranks_are_timed_and_their_files_counted(folder: P
 
 
 @pytest.mark.launches_mpi
+def test_load_balance_is_that_of_the_busiest_rank_in_every_part_of_a_run(folder: Path) -> None:
+    rows = run_toy(folder, "load_balance", "--ranks", 1, 3)["rows"]
+    parts = ["dirty images", "minor cycles", "major cycles", "products", "all"]
+    assert [(row["ranks"], row["part"]) for row in rows] == [(ranks, part) for ranks in (1, 3) for part in parts]
+    assert all(row["x ideal"] == pytest.approx(1.0) for row in rows[:5]), "one rank is its own ideal"
+    assert all(1.0 <= row["x ideal"] <= 3.0 for row in rows[5:])
+    assert rows[9]["busiest"] == pytest.approx(sum(row["busiest"] for row in rows[5:9]))
+    assert rows[1]["cycles"] == rows[2]["cycles"] > 1
+
+
+@pytest.mark.launches_mpi
 def test_a_cube_that_is_killed_and_gone_on_with_has_the_bits_of_runs_on_its_parts(folder: Path) -> None:
     rows = {row["job"]: row for row in run_toy(folder, "eighty_thousand")["rows"]}
     assert rows["resume"]["ranks"] == 3
