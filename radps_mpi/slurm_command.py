@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from radps_mpi import __version__
 from radps_mpi.config import parameters
-from radps_mpi.errors import EXIT_OK, RadpsError, StorageError, UsageError, printable
+from radps_mpi.errors import EXIT_OK, StorageError, UsageError, printable
 from radps_mpi.given_parameters import gather_parameters
 from radps_mpi.io import commit
 from radps_mpi.io.run_status import SUFFIX as RUN_SUFFIX
@@ -25,13 +24,8 @@ from radps_mpi.planning.allocation import Allocation, Pool, allocate
 from radps_mpi.planning.resources import human_bytes
 from radps_mpi.slurm.script import Request, image_arguments, job_name_of, memory_mib, run_script
 from radps_mpi.slurm.site import Site, check_word, default_path, read_site
+from radps_mpi.slurm.submission import submit
 from radps_mpi.units import format_duration
-
-_SUBMITTING_S = 120.0
-"""Longest wait for sbatch, which itself asks a busy controller again and again."""
-
-_OF_THIS_PROCESS = "MPI4PY_RC"
-"""Variables that keep MPI from starting here must not keep it from starting in the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +53,7 @@ def run(given: Mapping[str, Any], comm: Comm) -> int:
     plan = make_plan(comm, flat, labels, request_of(given), node)
     script = on_root(comm, "planning the job", lambda: _script(given, flat, site, pools, plan, source))
     on_root(comm, f"writing {script.path}", lambda: _write(script, replaces=bool(given.get("overwrite_script"))))
-    job = on_root(comm, "submitting the job", lambda: _submit(script.path)) if given.get("submit") else ""
+    job = on_root(comm, "submitting the job", lambda: submit(script.path)) if given.get("submit") else ""
     if comm.rank == 0:
         print("\n".join(map(printable, script.said)))
         by_hand = f"sbatch {shlex.quote(str(script.path))} submits it"
@@ -159,7 +153,7 @@ def _summary(asked: Allocation, site: Site) -> list[str]:
     return lines
 
 
-# Writing and submitting ----------------------------------------------------------------------------------------------
+# Writing -------------------------------------------------------------------------------------------------------------
 
 
 def _write(script: Script, *, replaces: bool) -> None:
@@ -178,20 +172,3 @@ def _write(script: Script, *, replaces: bool) -> None:
 
 def _holds(path: Path, text: str) -> bool:
     return path.is_file() and path.read_bytes() == text.encode()
-
-
-def _submit(path: Path) -> str:
-    """The number of the job. Slurm's refusal becomes a RadpsError; the script stays."""
-    # The interpreter's own variables: MPI's start has put others into the process, which a job must not inherit.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_THIS_PROCESS)}
-    try:
-        done = subprocess.run(["sbatch", "--parsable", os.path.abspath(path)], env=environment, capture_output=True, text=True,
-                              timeout=_SUBMITTING_S, check=False)  # fmt: skip
-    except FileNotFoundError:
-        raise UsageError(f"--submit: there is no sbatch here; {path} is written") from None
-    except (OSError, subprocess.SubprocessError) as error:
-        raise RadpsError(f"sbatch: {error}; {path} is written") from None
-    if done.returncode != 0:
-        said = " ".join((done.stderr or done.stdout).split()) or f"exit status {done.returncode}"
-        raise RadpsError(f"sbatch refuses {path}: {said.removeprefix('sbatch: ').removeprefix('error: ')}")
-    return done.stdout.strip().partition(";")[0]

@@ -5,7 +5,7 @@
 #                                     script with the program's own status, or queues it again
 #   find_launcher                     sets the array `launch`, in front of what is to run on all ranks
 #
-# The script sets before: most_attempts, launcher (auto, srun or mpirun), and the arrays srun_options and mpirun_options.
+# The script sets before: launcher (auto, srun or mpirun), the arrays srun_options and mpirun_options, and most_attempts.
 
 launched=
 told_to_stop=

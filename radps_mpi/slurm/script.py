@@ -82,7 +82,6 @@ def preparation(site: Site, folder: Path) -> list[str]:
     return [
         "set -eo pipefail  # no -u: what modules run may use variables that are not set",
         "",
-        f"most_attempts={common.most_attempts}",
         f"launcher={common.launcher}",
         f"srun_options=({shlex.join(common.srun_options)})",
         f"mpirun_options=({shlex.join(common.mpirun_options)})",
@@ -116,6 +115,7 @@ def run_script(
         *preparation(site, folder),
         "",
         f"# Starts the run, or goes on with it; asks for another attempt where it was stopped or killed: see {ATTEMPT.name}.",
+        f"most_attempts={site.common.most_attempts}",
         " \\\n".join(words),
     ]
     return "\n".join(lines) + "\n"
