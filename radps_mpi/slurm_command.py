@@ -11,9 +11,10 @@ from typing import Any
 
 from radps_mpi import __version__
 from radps_mpi.config import parameters
-from radps_mpi.errors import EXIT_OK, StorageError, UsageError, printable
+from radps_mpi.errors import EXIT_OK, UsageError, printable
 from radps_mpi.given_parameters import gather_parameters
 from radps_mpi.io import commit
+from radps_mpi.io.durable import naming, replace_file
 from radps_mpi.io.run_status import SUFFIX as RUN_SUFFIX
 from radps_mpi.journey.plan import Plan, make_plan
 from radps_mpi.journey.plan_report import spread, subject
@@ -158,17 +159,10 @@ def _summary(asked: Allocation, site: Site) -> list[str]:
 
 def _write(script: Script, *, replaces: bool) -> None:
     """Write the script, whole or not at all; nothing is replaced unasked, but by the same text."""
-    path = script.path
-    partial = path.with_name(path.name + ".partial")
-    try:
-        if os.path.lexists(path) and not replaces and not _holds(path, script.text):
+    path, data = script.path, os.fsencode(script.text)  # names may hold any bytes
+    with naming(path, "writing the script"):
+        there = os.path.lexists(path)
+        if there and not replaces and not (path.is_file() and path.read_bytes() == data):
             raise UsageError(f"{path} exists: choose another name with --output, or replace it with --overwrite-script")
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(script.text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror or error} while writing the script") from error
-
-
-def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_bytes() == text.encode()
+    replace_file(path, data, durable=False)

@@ -169,7 +169,7 @@ def test_an_earlier_script_is_replaced_only_when_asked(store: Path) -> None:
         slurm(store, "--imagename", "a", *SMALL, "--overwrite")
     assert Path("a.sbatch").read_text() == before
     slurm(store, "--imagename", "a", *SMALL, "--overwrite", "--overwrite-script")
-    assert "--overwrite" in Path("a.sbatch").read_text() and not list(Path().glob("*.partial"))
+    assert "--overwrite" in Path("a.sbatch").read_text() and not list(Path().glob("*.tmp"))
 
 
 def test_an_unfinished_run_is_gone_on_with_and_not_replaced(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
