@@ -28,8 +28,8 @@ most_nodes = 2
 time_limit = "1h"
 """
 
-SLOW = "machine_version = 1\nminor_us_per_iteration = 1e6\n"
-"""A machine on which an iteration of CLEAN takes a second, so that it pays to share a few hundred."""
+SLOW = "machine_version = 1\nminor_us_per_iteration = 4e6\n"
+"""A machine on which an iteration of CLEAN takes four seconds, so that it pays to share a few hundred."""
 
 
 @pytest.fixture
