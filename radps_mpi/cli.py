@@ -91,14 +91,11 @@ def _overview() -> str:
 # What the commands take ----------------------------------------------------------------------------------------------
 
 def _image_arguments(parser: Parser) -> None:
-    from radps_mpi.config import section_title, sections
-
     parser.positional("inputs", nargs="*", metavar="INPUT", help="MeasurementSets, or a store made by radps ingest")
     parser.own("--config", metavar="FILE", help="parameters in TOML, by the same names; flags win over the file")
     parser.own("--dry-run", action="store_true", help="print the resolved parameters and the plan, image nothing")
     _break_lock_option(parser)
-    for kind in sections().values():
-        parser.parameters(section_title(kind), {n: f for n, f in kind.model_fields.items() if n != "vis"})
+    _all_parameters(parser)
 
 
 def _ingest_arguments(parser: Parser) -> None:
@@ -144,29 +141,52 @@ def _imagename_argument(parser: Parser) -> None:
 
 
 def _plan_arguments(parser: Parser) -> None:
-    from radps_mpi.config import section_title, sections
-
-    parser.positional("inputs", nargs="*", metavar="INPUT", help="MeasurementSets, or a store made by radps ingest")
-    parser.own("--config", metavar="FILE", help="parameters in TOML, by the same names; flags win over the file")
+    _planned_arguments(parser)
     parser.own("--json", action="store_true", help="print the plan for programs")
-    parser.own("--measured", action="append", metavar="DIR", help="run directories whose measured times correct the plan; that "
-               "of --imagename is found by itself")
-    parser.own("--line-channels", type=int, metavar="N", help="channels that CLEAN works on; all where it isn't known")
-    parser.own("--cycles", type=int, metavar="N", help="major cycles behind the dirty image; a guess where it isn't known")
     for name, metavar, text in _IMAGINED_OPTIONS:
         parser.own(name, metavar=metavar, help=text)
     parser.own("--calibrate", action="store_true", help="measure this machine with the ranks of this job, in about a minute, "
                "and keep that as the machine file; scratch data go to the present folder")
-    parser.own("--machine", metavar="FILE", help="machine file [default: $XDG_CONFIG_HOME/radps/machine.toml, else constants "
-               "that are built in]")
     parser.own("--cores-per-node", type=int, metavar="N", help="instead of the machine file's or this machine's")
     parser.own("--memory-per-node", metavar="SIZE", help="the same, as 256GB")
     parser.own("--max-nodes", type=int, metavar="N", help="nodes of the cost curve [default: 16]")
     parser.own("--scaling", type=int, metavar="RANKS", help="predict strong and weak scaling to so many ranks, and what other "
                "ways to cut the work would give")
     parser.own("--plot", metavar="FILE", help="draw that, by default to 4096 ranks")
+    _all_parameters(parser)
+
+
+def _planned_arguments(parser: Parser) -> None:
+    """What a plan is made from, whatever is done with it."""
+    parser.positional("inputs", nargs="*", metavar="INPUT", help="MeasurementSets, or a store made by radps ingest")
+    parser.own("--config", metavar="FILE", help="parameters in TOML, by the same names; flags win over the file")
+    parser.own("--measured", action="append", metavar="DIR", help="run directories whose measured times correct the plan; that "
+               "of --imagename is found by itself")
+    parser.own("--line-channels", type=int, metavar="N", help="channels that CLEAN works on; all where it isn't known")
+    parser.own("--cycles", type=int, metavar="N", help="major cycles behind the dirty image; a guess where it isn't known")
+    parser.own("--machine", metavar="FILE", help="machine file [default: $XDG_CONFIG_HOME/radps/machine.toml, else constants "
+               "that are built in]")
+
+
+def _all_parameters(parser: Parser) -> None:
+    from radps_mpi.config import section_title, sections
+
     for kind in sections().values():
         parser.parameters(section_title(kind), {n: f for n, f in kind.model_fields.items() if n != "vis"})
+
+
+def _slurm_arguments(parser: Parser) -> None:
+    _planned_arguments(parser)
+    parser.own("--site", metavar="FILE", help="the site's settings, as jobs/site.toml "
+               "[default: $XDG_CONFIG_HOME/radps/site.toml]")
+    parser.own("--partition", metavar="NAME", help="of the site file [default: the first in which the job ends in one go]")
+    parser.own("--account", metavar="NAME", help="what the job is charged to [default: the site file's]")
+    parser.own("--max-nodes", type=int, metavar="N", help="nodes at most [default: the partition's]")
+    parser.own("-o", "--output", metavar="FILE", help="script to write [default: IMAGENAME.sbatch]")
+    parser.own("--overwrite-script", action="store_true", help="replace an earlier script (--overwrite is for products, as of "
+               "radps image)")
+    parser.own("--submit", action="store_true", help="hand the script to sbatch")
+    _all_parameters(parser)
 
 
 _IMAGINED_OPTIONS = (
@@ -355,6 +375,12 @@ def _plan(given: dict[str, Any], comm: Comm) -> int:
     return plan_command.run(given, comm)
 
 
+def _slurm(given: dict[str, Any], comm: Comm) -> int:
+    from radps_mpi import slurm_command
+
+    return slurm_command.run(given, comm)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A command: its line in the overview, its usage, its arguments, and the function that does it."""
@@ -390,6 +416,13 @@ _COMMANDS = {
         "Predict time, memory and disk from metadata alone, for the parameters of radps image; cell and imsize are proposed "
         "where they are left out. Without inputs, --channels and --rows stand for an observation. Runs that are finished "
         "correct the next plan of their name."),
+    "slurm": Entry(
+        "write, and submit, the batch script of a run",
+        "INPUT ... --imagename NAME --site FILE [--submit] [options of radps image]", _slurm_arguments, _slurm, "all",
+        "Plan a run as radps plan does, from metadata alone, and write a script for Slurm that asks for what the plan says: "
+        "nodes, ranks, threads, memory and time, with the site's margins and within its limits. The job makes the image; it "
+        "is told to stop before its time is up, is queued again when it was stopped or killed, and goes on from its last "
+        "commit. docs/clusters.md describes the site file."),
     "simulate": Entry(
         "make visibilities of a known sky", "[SKY] -o FILE [--ms PATH] [options]", _simulate_arguments, _simulate, "all",
         "Predict the visibilities of points, gaussians and rotating discs by direct summation, with noise, flags and NaNs "

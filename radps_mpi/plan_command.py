@@ -30,8 +30,8 @@ def run(given: Mapping[str, Any], comm: Comm) -> int:
     """Carry out the command; collective. Returns the exit status."""
     if given.get("calibrate"):
         return _calibrate(given, comm)
-    machine, source = on_root(comm, "reading the machine file", lambda: _machine(given))
-    request = _request(given)
+    machine, source = on_root(comm, "reading the machine file", lambda: machine_of(given))
+    request = request_of(given)
     flat, labels = _parameters(given, comm, imagined=request.imagined is not None)
     plan = make_plan(comm, flat, labels, request, machine)
     if comm.rank == 0:
@@ -55,8 +55,8 @@ def _calibrate(given: Mapping[str, Any], comm: Comm) -> int:
     return EXIT_OK
 
 
-def _machine(given: Mapping[str, Any]) -> tuple[Machine, str]:
-    """The machine's constants and where they come from."""
+def machine_of(given: Mapping[str, Any]) -> tuple[Machine, str]:
+    """The machine's constants and where they come from. UsageError for a file or a size that can't be used."""
     path = Path(given["machine"]) if "machine" in given else default_path()
     if "machine" in given or path.exists():
         machine, source = read_machine(path), f"constants of {path}"
@@ -91,7 +91,8 @@ def _count(given: Mapping[str, Any], name: str, least: int, most: int) -> int:
     return count
 
 
-def _request(given: Mapping[str, Any]) -> Request:
+def request_of(given: Mapping[str, Any]) -> Request:
+    """What is asked of the plan beside parameters of images. UsageError for a number that can't be used."""
     scaling = _count(given, "scaling", 2, _MOST_RANKS) if "scaling" in given else _USUAL_RANKS if "plot" in given else 0
     nodes = _count(given, "max_nodes", 1, _MOST_RANKS) if "max_nodes" in given else _USUAL_NODES
     numbers = {

@@ -101,7 +101,8 @@ def make_plan(
     work, notes = _work(comm, description, request, [run for _, run in runs])
     here = with_host(machine)
     corrections = corrections_from([run for _, run in runs], here)
-    curve = scaling.cost_curve(work, here, request.most_nodes, corrections)
+    threads = config.parallel.threads if "threads" in flat else 0
+    curve = scaling.cost_curve(work, here, request.most_nodes, corrections, threads=min(threads, here.cores_per_node))
     best = scaling.recommended(curve, here)
     if not scaling.fits(best, here):
         notes.append("warning: no way to spread the job fits into the memory of these nodes")
