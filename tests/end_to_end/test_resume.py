@@ -194,6 +194,30 @@ def test_a_second_run_in_the_same_directory_is_refused_and_does_no_harm(galaxy_s
     assert len(jobs.product_hashes(imagename)) == 7
 
 
+def test_a_second_ingest_into_a_store_is_refused_and_does_no_harm(galaxy: Path, tmp_path: Path) -> None:
+    store, hold = tmp_path / "a.vis.h5", tmp_path / "hold"
+    hold.touch()
+    wait = {"RADPS_FAULT": "ingest-chunk:1:0:wait", "RADPS_FAULT_HOLD": str(hold)}
+    with jobs.Job(["ingest", galaxy, "-o", store], 2, wait) as job:
+        assert job.wait_until(lambda: hold.read_text() == "reached")
+        refused = jobs.run_radps(["ingest", galaxy, "-o", store, "--scan", "1"])
+        hold.unlink()
+        done = job.finish(60)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 64 and f"{store} is being written by another ingest (process " in line
+    assert done.returncode == 0, done.stderr
+    jobs.succeed(["verify", store])
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
+
+
+def test_the_lock_of_an_ingest_that_was_killed_is_nobody_s(galaxy: Path, tmp_path: Path) -> None:
+    store = tmp_path / "a.vis.h5"
+    killed = jobs.run_radps(["ingest", galaxy, "-o", store], 2, {"RADPS_FAULT": "ingest-chunk:1:0"})
+    assert killed.returncode == 137
+    jobs.succeed(["ingest", galaxy, "-o", store], ranks=2)
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
+
+
 def test_products_are_replaced_only_on_request(one_cycle: Path, copied: Path, galaxy_store: Path) -> None:
     before = jobs.product_hashes(copied)
     shutil.rmtree(f"{copied}.radps")
