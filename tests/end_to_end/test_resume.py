@@ -136,6 +136,20 @@ def test_a_state_of_other_visibilities_is_refused(copied: Path, galaxy: Path, ga
     assert refused.returncode == 65 and "the state was made with different visibilities" in line
 
 
+@pytest.mark.parametrize(("was", "now"), [('weighting = "natural"', 'weighting = "uniform"'), ("gain = 0.1", "gain = 0.5")])
+def test_a_state_of_other_parameters_is_refused_by_name(copied: Path, was: str, now: str) -> None:
+    config = Path(f"{copied}.radps") / "config.toml"
+    text = config.read_text()
+    assert was in text
+    config.write_text(text.replace(was, now))
+    refused = jobs.run_radps(["resume", copied, "--nmajor", "2"], ranks=2)
+    (line,) = jobs.error_lines(refused)
+    name, value = was.split(" = ")
+    assert refused.returncode == 64 and f"config.toml: {name} was {value} when the run began" in line
+    config.write_text(text)
+    jobs.succeed(["resume", copied, "--nmajor", "2"])
+
+
 def test_a_state_damaged_all_over_is_made_again_with_its_bits(copied: Path) -> None:
     state = Path(f"{copied}.radps") / "state.h5"
     before = jobs.product_hashes(copied)
