@@ -168,7 +168,8 @@ def test_an_ingest_killed_when_its_store_is_in_place_leaves_no_progress_to_the_n
     store = tmp_path / "a.vis.h5"
     killed = jobs.run_radps(["ingest", galaxy, "-o", store], ranks=1, env={"RADPS_FAULT": "ingest-after-rename:1:0"})
     assert killed.returncode == 137
-    assert sorted(path.name for path in tmp_path.iterdir()) == [store.name, f"{store.name}.partial.progress"]
+    left = [store.name, f"{store.name}.partial.lock", f"{store.name}.partial.progress"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
     refused = jobs.run_radps(["ingest", galaxy, "-o", store], ranks=1)
     assert refused.returncode != 0 and "--overwrite" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == [store.name]
