@@ -18,16 +18,6 @@ pytestmark = pytest.mark.launches_mpi
 KILLED = 137
 
 
-@pytest.fixture(scope="module")
-def undisturbed(galaxy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of the products of a run that nothing happens to."""
-    imagename = tmp_path_factory.mktemp("undisturbed") / "cube"
-    jobs.succeed(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], ranks=2)
-    hashes = jobs.product_hashes(imagename)
-    assert len(hashes) == 7
-    return hashes
-
-
 def phase_of(imagename: Path) -> str:
     """What the run was doing, by its own account."""
     status = Path(f"{imagename}.radps") / "status.json"
