@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what is missing and runs the tests:
 #
-#   bash jobs/test.sh                      everything, below 25 minutes on two cores: tests that start ranks or measure time, under
-#                                          2, 3 and 4 ranks, on a Slurm; beside them lint and the tests that need one core
+#   bash jobs/test.sh                      everything: tests that start ranks or measure time, under 2, 3 and 4 ranks, on a Slurm;
+#                                          beside them lint and the tests that need one core
 #   bash jobs/test.sh lint                 ruff, mypy and the contracts on imports
 #   bash jobs/test.sh serial [ARGS...]     pytest in one process
 #   bash jobs/test.sh bounds [ARGS...]     the kernels' tests with every array index checked
