@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from support import data as support_data
 
+pytest_plugins = ["support.fault_table"]
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
