@@ -91,6 +91,7 @@ def diagnose(comm: Comm, folder: str | os.PathLike[str] = ".") -> list[Finding]:
             "measures data": _measures,
             "processor": _cpu,
             "cores": lambda: _cores(facts),
+            "affinity": lambda: _affinity(facts),
             "all ranks": lambda: _same_everywhere(facts),
             "memory": lambda: _memory(facts),
             "disk": lambda: _disk(Path(folder)),
@@ -350,6 +351,37 @@ def _cores(facts: list[_RankFacts]) -> Finding:
     if wanted > len(allowed):
         return _warning("cores", f"{text}: threads take turns", "set NUMBA_NUM_THREADS to cores / ranks")
     return _ok("cores", text)
+
+
+def _affinity(facts: list[_RankFacts]) -> Finding:
+    """Which cores the ranks of rank 0's host are bound to; every host has its own numbers, and one is told."""
+    mine = [f for f in facts if f.host == facts[0].host]
+    all_cores = set().union(*(f.cores for f in mine))
+    if all(set(f.cores) == all_cores for f in mine):
+        text = f"ranks of {facts[0].host} may run on each of its cores {_ranges(all_cores)}"
+    else:
+        text = f"on {facts[0].host}: " + ", ".join(f"{i} on {_ranges(f.cores)}" for i, f in enumerate(mine[:_TOLD]))
+        text += f", and {len(mine) - _TOLD} more" if len(mine) > _TOLD else ""
+        if sum(len(f.cores) for f in mine) > len(all_cores):
+            remedy = "bind each rank to cores of its own (srun --cpu-bind, mpirun --bind-to)"
+            return _warning("affinity", f"{text}: ranks are bound to the same cores", remedy)
+    asked = int(os.environ.get("SLURM_CPUS_PER_TASK") or 1)
+    if len(facts[0].cores) < asked:
+        return _warning("affinity", f"{text}: fewer than the {asked} that the job asked for, for each rank",
+                        "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK: since Slurm 22.05 srun doesn't take it from the job")
+    return _ok("affinity", text)
+
+
+_TOLD = 8
+"""Ranks whose cores are told."""
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """0-3,8: ascending numbers as taskset writes them."""
+    ordered = sorted(numbers)
+    starts = [n for i, n in enumerate(ordered) if i == 0 or n != ordered[i - 1] + 1]
+    ends = [n for i, n in enumerate(ordered) if i == len(ordered) - 1 or n != ordered[i + 1] - 1]
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
 def _same_everywhere(facts: list[_RankFacts]) -> Finding:

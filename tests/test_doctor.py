@@ -14,7 +14,7 @@ from radps_mpi import doctor, parallel
 from radps_mpi.doctor import Finding
 
 SUBJECTS = {"Python", "MPI", "launcher", "HDF5", "parallel write", "FFTW", "numba", "casacore", "measures data",
-            "processor", "cores", "all ranks", "memory", "disk", "file locks"}  # fmt: skip
+            "processor", "cores", "affinity", "all ranks", "memory", "disk", "file locks"}  # fmt: skip
 
 
 def facts(**changes: Any) -> doctor._RankFacts:
@@ -159,3 +159,24 @@ def test_little_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     finding = doctor._disk(tmp_path)
     assert finding.level == "warning"
     assert "1.0 GiB free" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("cores", "level", "says"),
+    [
+        ([(0, 1, 2, 3)] * 3, "ok", "each of its cores 0-3"),
+        ([(0, 1), (2, 3), (8,)], "ok", "0 on 0-1, 1 on 2-3, 2 on 8"),
+        ([(0,), (0,), (1,)], "warning", "bound to the same cores"),
+        ([(i,) for i in range(12)], "ok", "7 on 7, and 4 more"),
+    ],
+)
+def test_the_cores_that_ranks_are_bound_to_are_told(cores: list[tuple[int, ...]], level: str, says: str) -> None:
+    elsewhere = facts(host="node2", cores=(0,))
+    found = doctor._affinity([*(facts(cores=c) for c in cores), elsewhere])
+    assert found.level == level and says in found.text
+
+
+def test_fewer_cores_than_slurm_was_asked_for_have_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
+    found = doctor._affinity([facts(cores=(0,)), facts(cores=(1,))])
+    assert found.level == "warning" and "SRUN_CPUS_PER_TASK" in found.remedy

@@ -13,9 +13,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import pyfftw
 from numpy.typing import NDArray
 from radps_kernels import half_plane
+
+from radps_mpi.imaging.fftw import pyfftw
 
 _STRIP_BYTES = 640 * 1024
 _PAIR_BYTES = 512 * 1024

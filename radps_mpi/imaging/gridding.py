@@ -10,7 +10,6 @@ import math
 from typing import Any, Literal, cast
 
 import numpy as np
-import pyfftw
 from numpy.typing import NDArray
 from radps_kernels import lanes, plane, vectors
 from radps_kernels.window import Window, candidates, even_odd_coefficients, fourier_transform
@@ -19,6 +18,7 @@ from radps_mpi.constants import SPEED_OF_LIGHT_M_S
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.data.visibilities import VisibilityPass
 from radps_mpi.errors import UsageError
+from radps_mpi.imaging.fftw import pyfftw
 from radps_mpi.imaging.fourier import HalfPlaneTransform, good_size, relative_cost
 from radps_mpi.precision import GRIDS
 

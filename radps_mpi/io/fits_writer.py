@@ -18,7 +18,7 @@ from radps_mpi.data.axis import SpectralAxis
 from radps_mpi.data.beam import Beam
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.errors import OutOfTimeError, StorageError
-from radps_mpi.io.durable import fsync_directory, naming, reserve, write_at
+from radps_mpi.io.durable import WriteBehind, fsync_directory, naming, reserve, write_at
 from radps_mpi.io.fits_beams import beams_table, beams_table_bytes
 from radps_mpi.io.fits_cards import BLOCK_BYTES, fold, padded, with_checksums
 from radps_mpi.io.fits_header import CubeHeader, ProductMetadata
@@ -84,6 +84,7 @@ class FitsCubeWriter:
         self._written = np.zeros(axis.nchan, np.bool_)
         self._before = WrittenPlanes.none(axis.nchan)
         self._fd = -1
+        self._behind = WriteBehind()
         self._cards: list[str] = []
         self._beams: Sequence[Beam] = ()
         header = CubeHeader(geometry, axis, bunit, btype, metadata or ProductMetadata(), beams, tuple(history))
@@ -141,6 +142,7 @@ class FitsCubeWriter:
         with naming(self._partial, f"writing channel {chan}", self._plane_bytes):
             faults.reach("product-before-write")
             write_at(self._fd, data, self._data_start + chan * self._plane_bytes)
+            self._behind.wrote(self._fd, self._plane_bytes)
         self._sums[chan] = fold(word_total)
         self._written[chan] = True
 

@@ -25,7 +25,17 @@ from numpy.typing import NDArray
 
 from radps_mpi import faults
 from radps_mpi.errors import DataError, StorageError
-from radps_mpi.io.durable import as_bytes, checksum, free_bytes, fsync_directory, naming, read_at, reserve, write_at
+from radps_mpi.io.durable import (
+    WriteBehind,
+    as_bytes,
+    checksum,
+    free_bytes,
+    fsync_directory,
+    naming,
+    read_at,
+    reserve,
+    write_at,
+)
 from radps_mpi.parallel import all_or_none, on_root
 from radps_mpi.parallel.types import Comm
 
@@ -141,6 +151,7 @@ class StateFile:
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = -1
         self._wrote = False
+        self._behind = WriteBehind()
         self._reopen()
 
     @classmethod
@@ -197,6 +208,7 @@ class StateFile:
             faults.reach("before-write")
             self._wrote = True
             write_at(self._fd, as_bytes(plane), offset)
+            self._behind.wrote(self._fd, plane.nbytes)
         return checksum(plane)
 
     def read_plane(self, name: str, slot: int, chan: int, expected: NDArray[np.uint64]) -> NDArray[Any] | None:

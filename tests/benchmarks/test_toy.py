@@ -87,6 +87,14 @@ def test_weak_scaling_keeps_the_channels_per_rank(folder: Path) -> None:
 
 
 @pytest.mark.launches_mpi
+def test_starts_of_one_and_two_ranks_are_timed_and_their_files_counted(folder: Path) -> None:
+    one, two = run_toy(folder, "start_up")["rows"]
+    assert (one["ranks"], two["ranks"]) == (1, 2)
+    assert 0.0 < two["to first block"] < two["whole job"]
+    assert 300 < one["modules"] < 1500 and 300 < one["files"] < 3000 and one["MB"] > 5.0
+
+
+@pytest.mark.launches_mpi
 def test_a_cube_that_is_killed_and_gone_on_with_has_the_bits_of_runs_on_its_parts(folder: Path) -> None:
     rows = {row["job"]: row for row in run_toy(folder, "eighty_thousand")["rows"]}
     assert rows["resume"]["ranks"] == 3

@@ -210,3 +210,21 @@ def test_the_structure_does_not_depend_on_the_number_of_ranks(tmp_path: Path) ->
     together = StateFile.create(comm, folder / "together.h5", NCHAN, NY, NX)
     alone = StateFile.create(MPI.COMM_SELF, folder / f"alone{comm.rank}.h5", NCHAN, NY, NX)
     assert alone.layout == together.layout and len(alone.layout.structure) > 10_000
+
+
+def test_writing_back_begins_whenever_some_megabytes_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(durable, "_sync_file_range", lambda fd, *_: begun.append(fd))
+    behind = durable.WriteBehind()
+    for _ in range(7):
+        behind.wrote(3, 3 << 20)
+    assert begun == [3, 3]
+
+
+def test_a_refused_start_of_writing_back_is_left_to_fsync(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    try:
+        durable.WriteBehind().wrote(writer, 1 << 30)  # no file: the system says ESPIPE
+    finally:
+        os.close(reader)
+        os.close(writer)
