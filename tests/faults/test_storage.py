@@ -57,6 +57,10 @@ def disturbed(args: list[object], hold: Path, disturb: Callable[[], object]) -> 
     return done
 
 
+@pytest.mark.fault(
+    "disk", "a disk of 8 MB, too small for the run: image and --dry-run",
+    "status 74, one line with what is needed and what is free; nothing written", times=2,
+)  # fmt: skip
 def test_a_disk_too_small_for_the_run_is_refused_before_it_begins(small_store: Path, small_disk: Path) -> None:
     large = ["--imsize", "512", "--cell", "1arcsec", "--outframe", "TOPO", "--pblimit=-0.1"]
     args = ["image", small_store, "--imagename", small_disk / "cube", *large]
@@ -68,6 +72,10 @@ def test_a_disk_too_small_for_the_run_is_refused_before_it_begins(small_store: P
     assert list(small_disk.iterdir()) == []
 
 
+@pytest.mark.fault(
+    "disk", "a disk with room for the image, not for the visibility store",
+    "status 74 before it begins; nothing written",
+)  # fmt: skip
 def test_room_for_the_visibility_store_is_looked_for_too(tmp_path: Path, small_disk: Path) -> None:
     size = ["--nantenna", "20", "--nintegration", "300", "--nchan", "4"]
     jobs.succeed(["simulate", "-o", tmp_path / "sim.vis.h5", "--ms", tmp_path / "sim.ms", *size])
@@ -81,6 +89,10 @@ def test_room_for_the_visibility_store_is_looked_for_too(tmp_path: Path, small_d
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
+@pytest.mark.fault(
+    "disk", "a real disk (tmpfs) that fills up in the first minor cycles",
+    "status 74 within 10 s, one line with file and bytes needed; resumed once there is room: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_disk_that_fills_up_ends_the_job_and_the_next_goes_on(
     small_store: Path, kept_run: Path, small_disk: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +107,10 @@ def test_a_disk_that_fills_up_ends_the_job_and_the_next_goes_on(
     assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
 
 
+@pytest.mark.fault(
+    "disk", "the run's directory renamed away in the first minor cycles",
+    "status 74 within 10 s, one line; resumed when it is back",
+)  # fmt: skip
 def test_a_run_whose_directory_goes_away_ends(small_store: Path, tmp_path: Path) -> None:
     imagename = tmp_path / "runs" / "cube"
     args = ["image", small_store, "--imagename", imagename, *jobs.IMAGE]
@@ -110,6 +126,10 @@ def test_a_run_whose_directory_goes_away_ends(small_store: Path, tmp_path: Path)
     [("before-write:12:1:eio", "Input/output error"), ("before-sync:2:0:eio", "Input/output error"),
      ("before-rename:3:0:erofs", "Read-only file system"), ("product-before-write:3:1:eio", "Input/output error")],
 )  # fmt: skip
+@pytest.mark.fault(
+    "disk", "I/O error or read-only file system (injected) in a write, an fsync, the rename or a product",
+    "status 74, one line naming the file; resumed: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_disk_that_fails_ends_the_job_and_the_next_goes_on(
     small_store: Path, kept_run: Path, tmp_path: Path, fault: str, said: str
 ) -> None:
@@ -122,6 +142,10 @@ def test_a_disk_that_fails_ends_the_job_and_the_next_goes_on(
     assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
 
 
+@pytest.mark.fault(
+    "ranks", "a NaN out of finite numbers on one rank",
+    "status 65, one line with rank and host; resumed: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_nan_out_of_finite_numbers_ends_the_job_by_rank_and_host(small_store: Path, kept_run: Path, tmp_path: Path) -> None:
     imagename = tmp_path / "cube"
     done = jobs.run_radps(["image", small_store, "--imagename", imagename, *jobs.IMAGE], 2, {"RADPS_FAULT": "residual:5:1:nan"})

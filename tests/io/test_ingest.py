@@ -133,6 +133,7 @@ def test_swapped_antennas_are_conjugated_with_cross_hands_exchanged(tmp_path: Pa
     assert (rows.antenna1 < rows.antenna2).all()
 
 
+@pytest.mark.fault("data", "rows out of order and twice", "kept and counted")
 def test_unsorted_and_duplicate_rows_are_kept_and_counted(made: Path, tmp_path: Path) -> None:
     with table(str(made), ack=False) as main:
         time, antenna1, antenna2 = (main.getcol(name) for name in ("TIME", "ANTENNA1", "ANTENNA2"))
@@ -149,6 +150,7 @@ def test_unsorted_and_duplicate_rows_are_kept_and_counted(made: Path, tmp_path: 
     assert times[rows.time_index[rows.source_row == cross[45]]][0] == time[cross[0]]
 
 
+@pytest.mark.fault("data", "bad flags, weights, data and uvw in single rows", "blanked, counted by reason", times=8)
 def test_bad_samples_are_blanked_and_counted_by_reason(made: Path, tmp_path: Path) -> None:
     with table(str(made), ack=False) as main:
         cross = np.flatnonzero(main.getcol("ANTENNA1") != main.getcol("ANTENNA2"))
@@ -173,6 +175,7 @@ def test_bad_samples_are_blanked_and_counted_by_reason(made: Path, tmp_path: Pat
     np.testing.assert_array_equal(meta.samples, np.isfinite(vis).sum(axis=2))
 
 
+@pytest.mark.fault("data", "spectral weights NaN in one channel", "blanked and counted; the other hand is kept")
 def test_spectral_weights_are_taken_channel_by_channel(tmp_path: Path) -> None:
     source = make_set(tmp_path / "spectral.ms", spectral_weight=True)
     change(source, "WEIGHT_SPECTRUM", (slice(None), 4, 0), np.nan)
@@ -186,6 +189,7 @@ def test_spectral_weights_are_taken_channel_by_channel(tmp_path: Path) -> None:
     assert np.isnan(vis[4, 0]).all() and np.isfinite(vis[4, 1]).all()
 
 
+@pytest.mark.fault("data", "a set flagged altogether, radps ingest", "blank channels, counted")
 def test_a_set_that_is_flagged_altogether_gives_blank_channels(made: Path, tmp_path: Path) -> None:
     change(made, "FLAG", slice(None), True)
     with store_of(made, tmp_path / "a.vis.h5") as store:
@@ -295,6 +299,10 @@ def _truncate_description(path: Path) -> None:
     (lambda path: change(path, "ANTENNA2", 3, 77), "column ANTENNA2 has ids outside"),
     (lambda path: change(path, "FEED1", 0, 0) or (path / "table.dat").unlink(), "not a casacore table"),
 ])  # fmt: skip
+@pytest.mark.fault(
+    "data", "missing columns, tables cut short or missing, wrong ids and frames, replacing an older store",
+    "one line naming set and column; the older store is untouched",
+)  # fmt: skip
 def test_a_broken_set_is_one_clear_line_and_leaves_an_older_store_alone(made: Path, tmp_path: Path, says: str,
                                                                         break_it: Callable[[Path], Any]) -> None:  # fmt: skip
     store = tmp_path / "a.vis.h5"
@@ -307,6 +315,7 @@ def test_a_broken_set_is_one_clear_line_and_leaves_an_older_store_alone(made: Pa
     assert not store.with_name("a.vis.h5.partial").exists()
 
 
+@pytest.mark.fault("data", "a set without rows, radps ingest", "refused in one line")
 def test_a_set_without_rows_is_refused(tmp_path: Path) -> None:
     source = make_set(tmp_path / "empty.ms", ntime=0)
     with pytest.raises(DataError, match="no rows are selected: the MeasurementSet has no rows"):

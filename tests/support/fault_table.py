@@ -185,7 +185,7 @@ def run_of(tests: Sequence[Trial], seconds: float, table_path: Path) -> str:
         f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), Python {platform.python_version()}", *variables,
     ]  # fmt: skip
     counts = ", ".join(f"{states[state]} {state}" for state in ("passed", "failed", "skipped"))
-    return f"Run on {', '.join(facts)}: {len(tests)} tests in {seconds / 60:.0f} minutes; {counts}."
+    return f"Run on {', '.join(facts)}: {len(tests)} tests in {seconds / 60:.1f} min; {counts}."
 
 
 def commit(table_path: Path) -> str:
