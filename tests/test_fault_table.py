@@ -131,6 +131,20 @@ def test_what_was_not_selected_has_no_row(pytester: pytest.Pytester) -> None:
     assert rows_of(pytester, body, "-k", "test_b") == [["two", "1", "well"]]
 
 
+@pytest.mark.parametrize("options", [[], ["-x"]])
+def test_a_run_that_was_ended_early_says_so(pytester: pytest.Pytester, options: list[str]) -> None:
+    body = """
+    @fault("one", "well")
+    def test_a(): raise OSError("lost")
+
+    @fault("two", "well")
+    def test_b(): pass
+"""
+    rows = rows_of(pytester, body, *options)
+    assert len(rows) == (1 if options else 2)
+    assert ("ended before all tests were done" in (pytester.path / "faults.md").read_text()) == bool(options)
+
+
 def test_a_mark_of_no_known_group_is_refused(pytester: pytest.Pytester) -> None:
     with pytest.raises(FileNotFoundError):
         rows_of(pytester, '\n    @pytest.mark.fault("kils", "a", "b")\n    def test_a(): pass\n')

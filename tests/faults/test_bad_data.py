@@ -46,8 +46,9 @@ class Case:
     @property
     def outcome(self) -> str:
         """What the table of faults says of it."""
-        handled = "handled: imaged" + (f"; told: {', '.join(self.says)}" if self.says else "")
-        return f"exit {self.status}, one line that names {', '.join(self.says)}; nothing written" if self.status else handled
+        said = " and ".join(f'"{words}"' for words in self.says)
+        handled = "handled: imaged" + (f", and told: {said}" if said else "")
+        return f"exit {self.status}, one line with {said}; nothing written" if self.status else handled
 
 
 def drop(column: str) -> Callable[[Path], None]:

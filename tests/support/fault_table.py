@@ -176,7 +176,7 @@ def page(command: str, run: str, body: str, earlier: str) -> str:
     )
 
 
-def run_of(tests: Sequence[Trial], seconds: float, table_path: Path) -> str:
+def run_of(tests: Sequence[Trial], seconds: float, table_path: Path, cut_short: bool) -> str:
     """When, where and of what the table was made."""
     states = Counter(test.state for test in tests)
     variables = [f"`{name}={value}`" for name, value in sorted(os.environ.items()) if name.startswith("RADPS_FLIPS")]
@@ -185,7 +185,8 @@ def run_of(tests: Sequence[Trial], seconds: float, table_path: Path) -> str:
         f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), Python {platform.python_version()}", *variables,
     ]  # fmt: skip
     counts = ", ".join(f"{states[state]} {state}" for state in ("passed", "failed", "skipped"))
-    return f"Run on {', '.join(facts)}: {len(tests)} tests in {seconds / 60:.1f} min; {counts}."
+    end = " **The run was ended before all tests were done.**" if cut_short else ""
+    return f"Run on {', '.join(facts)}: {len(tests)} tests in {seconds / 60:.1f} min; {counts}.{end}"
 
 
 def commit(table_path: Path) -> str:
@@ -272,8 +273,9 @@ class Recorder:
                 print(json.dumps(asdict(self.tests[-1])), file=file)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         config = session.config
+        cut_short = bool(session.shouldstop or session.shouldfail or exitstatus == pytest.ExitCode.INTERRUPTED)
         if self.table_path is None or config.option.collectonly:
             return
         if self.for_ranks:
@@ -288,7 +290,7 @@ class Recorder:
         body = table((injection for test in self.tests for injection in test.injections), places)
         command = shlex.join(["python", "-m", "pytest", *config.invocation_params.args])
         earlier = self.table_path.read_text() if self.table_path.exists() else ""
-        run = run_of(self.tests, time.monotonic() - self.began, self.table_path)
+        run = run_of(self.tests, time.monotonic() - self.began, self.table_path, cut_short)
         self.table_path.write_text(page(command, run, body, earlier))
 
 
