@@ -161,9 +161,13 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def finish(name: str, arguments: argparse.Namespace, rows: Sequence[Row], draw: Callable[[Any, Sequence[Row]], None]) -> None:
-    """Print the table; write ``<name>-<scale>.json`` and ``.png``. ``draw`` fills matplotlib axes."""
-    about = provenance()
+def finish(
+    name: str, arguments: argparse.Namespace, rows: Sequence[Row], draw: Callable[[Any, Sequence[Row]], None],
+    about: Row | None = None,
+) -> None:  # fmt: skip
+    """Print the table; write ``<name>-<scale>.json`` and ``.png``. ``draw`` fills matplotlib axes; ``about`` is what the rows
+    were measured on where that isn't this process's machine."""
+    about = about or provenance()
     machine_text = f"{about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB, load {about['load'][0]}"
     print(f"{machine_text}, commit {about['commit'][:12]}\n{table(rows)}")
     stem = f"{name}-{arguments.scale}"

@@ -3,7 +3,7 @@
     python benchmarks/eighty_thousand.py [--scale toy|small|full] [--launcher "srun --mpi=pmix -n {ranks}"]
 
 128 x 128 pixels, 3,000 visibilities per channel, simulated as a MeasurementSet, ingested, imaged and CLEANed, only the image
-kept. The memory of the largest rank is compared with that of a hundredth of the channels, and planes of the cube with those of
+kept. The memory of the largest rank is compared with that of 800 channels, and planes of the cube with those of
 runs on a few blocks to which nothing happens: they must have the same bits.
 """
 
@@ -24,8 +24,11 @@ RANKS, RANKS_AFTER = 2, 3
 BLOCK = 16
 """Channels that are computed together: runs on parts of the cube must begin where a block does."""
 
-MEMORY = "100MB"
-"""A quarter of it may hold visibilities between cycles: both cubes have as much for them."""
+MEMORY = "40MB"
+"""A quarter of it may hold visibilities between cycles: so little that both cubes fill it."""
+
+FEWER = 800
+"""Channels of the cube whose memory is compared."""
 
 SKY = """
 [[component]]
@@ -109,7 +112,7 @@ def measure(arguments: argparse.Namespace, size: Size, folder: Path) -> list[Row
         same = np.array_equal(planes(cube, first, size), planes(part, 0, size))
         require(same, f"channels {first} to {first + 2 * BLOCK - 1} differ from those of a run to which nothing happened")
 
-    fewer = max(size.nchan // 100, 2 * BLOCK)
+    fewer = min(FEWER, size.nchan // 3 // BLOCK * BLOCK)
     simulate(launcher, folder / "fewer", fewer, size)
     job = ["image", folder / "fewer" / "sim.vis.h5", "--imagename", folder / "fewer" / "cube", *parameters(size)]
     smaller = radps(launcher, RANKS, job)

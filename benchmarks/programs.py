@@ -94,7 +94,7 @@ def add_launcher(p: argparse.ArgumentParser) -> None:
 
 def radps(launcher: str, ranks: int, arguments: Sequence[object]) -> Finished:
     """``radps ARGUMENTS`` on so many ranks."""
-    start = launcher.replace("{ranks}", str(ranks)).split()
+    start = shlex.split(launcher.replace("{ranks}", str(ranks)))
     return run([*start, sys.executable, "-m", "mpi4py", "-m", "radps_mpi", *arguments])
 
 
@@ -105,7 +105,7 @@ def radps_killed(launcher: str, ranks: int, arguments: Sequence[object], text: s
         if text in line:
             os.kill(json.loads((folder / "lock").read_text(encoding="utf-8"))["pid"], signal.SIGKILL)
 
-    start = launcher.replace("{ranks}", str(ranks)).split()
+    start = shlex.split(launcher.replace("{ranks}", str(ranks)))
     command = [*start, sys.executable, "-m", "mpi4py", "-m", "radps_mpi", *arguments]
     return run(command, on_line=kill, statuses=(128 + signal.SIGKILL,))
 
@@ -140,8 +140,10 @@ class Observation:
         return f"sim-{self.nchan}x{self.nrow}"
 
 
-def simulate(launcher: str, folder: Path, observation: Observation, *, ms: bool = False) -> tuple[Path, Path]:
-    """(visibility store, MeasurementSet if ``ms``) of an observation; made once, kept in ``folder``."""
+def simulate(
+    launcher: str, folder: Path, observation: Observation, *, ms: bool = False, ranks: int = 1
+) -> tuple[Path, Path]:
+    """(visibility store, MeasurementSet if ``ms``) of an observation; made once, by so many ranks, kept in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     store, table = folder / f"{observation.name}.vis.h5", folder / f"{observation.name}.ms"
     if store.exists() and (table.exists() or not ms):
@@ -152,7 +154,7 @@ def simulate(launcher: str, folder: Path, observation: Observation, *, ms: bool 
     for old in (store, *([table] if ms else [])):
         if old.exists():
             raise SystemExit(f"{old} is half of a pair: remove it")
-    radps(launcher, 1, [
+    radps(launcher, ranks, [
         "simulate", sky, "-o", store, *(["--ms", table] if ms else []), "--nchan", observation.nchan,
         "--nantenna", observation.nantenna, "--nintegration", observation.nintegration, "--restfreq", "230.538GHz",
         "--noise", "50mJy",

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import Row, parser, repeats_of, require
+from common import Row, finish, parser, repeats_of, require
 from programs import Finished, Observation, add_launcher, hashes, radps, simulate
 
+from radps_mpi.journey.plan import measured_runs
 from radps_mpi.planning import machine
 
 ITERATIONS_PER_CHANNEL = 200
 
 
-def arguments_of(description: str | None) -> argparse.Namespace:
-    """The command line; ranks default to powers of two up to the cores."""
+@dataclass(frozen=True)
+class Results:
+    """A row for each number of ranks, ascending; what they were measured on, None for this machine; files that are missing."""
+
+    rows: list[Row]
+    about: Row | None = None
+    missing: tuple[str, ...] = ()
+
+
+def arguments_of(description: str | None, channels: str) -> argparse.Namespace:
+    """The command line; ranks default to powers of two up to the cores. ``channels`` is what --channels counts."""
     p = parser(description)
     add_launcher(p)
     cores = len(machine.cores_allowed())
     powers = [1 << k for k in range(cores.bit_length()) if 1 << k <= cores]
     p.add_argument("--ranks", type=int, nargs="+", default=powers, help="numbers of ranks, ascending")
+    p.add_argument("--channels", type=int, default=0, help=f"channels {channels}")
+    p.add_argument("--data", type=Path, help="folder of simulated data [default: data in that of --output]")
+    p.add_argument("--collect", nargs="+", metavar="FILE", help="put JSON files of earlier runs together, measure nothing")
     return p.parse_args()
 
 
@@ -31,10 +48,35 @@ def observation_of(scale: str, nchan: int) -> tuple[Observation, int]:
     return (Observation(nchan, 8, 6), 64) if scale == "toy" else (Observation(nchan), 256 if scale == "small" else 512)
 
 
-def measure(arguments: argparse.Namespace, ranks: int, nchan: int) -> tuple[Row, dict[str, str]]:
-    """A CLEANed cube of ``nchan`` channels from a visibility store: medians, and the hashes of its products."""
+def results(name: str, arguments: argparse.Namespace, channels_of: Callable[[int], int]) -> Results:
+    """Measured now, or collected; ``channels_of`` gives the cube's channels for a number of ranks."""
+    if arguments.collect:
+        return collect(name, arguments.scale, arguments.collect)
+    return Results([measure(arguments, ranks, channels_of(ranks)) for ranks in arguments.ranks])
+
+
+def collect(name: str, scale: str, files: Sequence[str]) -> Results:
+    """The rows of several JSON files of one benchmark. SystemExit if none is there, or if they can't be compared: times of
+    other processors or another commit are not one curve."""
+    there = [path for path in files if Path(path).exists()]
+    parts = [json.loads(Path(path).read_text(encoding="utf-8")) for path in there]
+    require(bool(parts), f"none of {len(files)} results is there, such as {files[0]}")
+    for path, part in zip(there, parts, strict=True):
+        kind = part["benchmark"], part["options"]["scale"]
+        require(kind == (name, scale), f"{path} is of {' '.join(kind)}, not of {name} {scale}")
+        for key in ("cpu", "commit"):
+            theirs, first = part["provenance"][key], parts[0]["provenance"][key]
+            require(theirs == first, f"{path} was measured with {key} {theirs}, {there[0]} with {first}")
+    rows = sorted((row for part in parts for row in part["rows"]), key=lambda row: row["ranks"])
+    missing = tuple(path for path in files if path not in there)
+    return Results(rows, {**parts[0]["provenance"], "parts": [part["provenance"] for part in parts]}, missing)
+
+
+def measure(arguments: argparse.Namespace, ranks: int, nchan: int) -> Row:
+    """A CLEANed cube of ``nchan`` channels from a visibility store: medians, and a hash of its products, which are removed."""
     observation, size = observation_of(arguments.scale, nchan)
-    store, _ = simulate(arguments.launcher, arguments.output / "data", observation)
+    data = arguments.data or arguments.output / "data"
+    store, _ = simulate(arguments.launcher, data, observation, ranks=ranks)
     name = arguments.output / "scaling" / "cube"
     name.parent.mkdir(parents=True, exist_ok=True)
     job = ["image", store, "--imagename", name, "--imsize", size, "--cell", "0.15arcsec", "--weighting", "briggs",
@@ -42,12 +84,17 @@ def measure(arguments: argparse.Namespace, ranks: int, nchan: int) -> tuple[Row,
     if arguments.scale != "toy":
         radps(arguments.launcher, ranks, job)  # compiles, fills the page cache
     runs = [radps(arguments.launcher, ranks, job) for _ in range(repeats_of(arguments))]
+    found = hashes(Path(name))
+    require("image.fits" in found, f"{ranks} ranks made no image")
     row: Row = {
         "ranks": ranks, "channels": nchan, "wall": statistics.median(run.timing.wall_s for run in runs),
         "compute": statistics.median(compute_seconds(run) for run in runs),
-        "largest rank GB": max(run.peak_gb for run in runs),
+        # by the program itself: of a launcher such as srun the ranks are not children
+        "largest rank GB": measured_runs(Path(f"{name}.radps"))[-1].peak_memory_bytes / 1e9,
+        "bits": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12],
     }  # fmt: skip
-    return row, hashes(Path(name))
+    shutil.rmtree(name.parent)
+    return row
 
 
 def compute_seconds(run: Finished) -> float:
@@ -68,6 +115,13 @@ def with_efficiency(rows: Sequence[Row], *, fixed_cube: bool) -> list[Row]:
         extra |= {"compute ideal": ideal["compute"], "compute E": ideal["compute"] / row["compute"]}
         done.append({**row, **extra})
     return done
+
+
+def report(name: str, arguments: argparse.Namespace, found: Results, *, fixed_cube: bool) -> None:
+    """Table, JSON and plot. SystemExit with status 1 if results are missing, behind those that are there."""
+    finish(name, arguments, with_efficiency(found.rows, fixed_cube=fixed_cube), draw, found.about)
+    if found.missing:
+        raise SystemExit(f"not measured: {', '.join(found.missing)}")
 
 
 def draw(axes: Any, rows: Sequence[Row]) -> None:

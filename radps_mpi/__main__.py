@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from radps_mpi import alarm, cli
+from radps_mpi import alarm, cli, streams
 from radps_mpi.errors import EXIT_OK, RadpsError, printable
 from radps_mpi.launcher import launcher_rank
 
@@ -30,14 +30,22 @@ _EXIT_BROKEN_PIPE = 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in ``argv`` (the program's own arguments where None); returns the exit status."""
+    streams.open_closed_streams()
     try:
-        command = cli.parse(sys.argv[1:] if argv is None else argv)
+        return _main(sys.argv[1:] if argv is None else argv)
+    except BrokenPipeError:  # the reader of our output has gone (`radps hash x | head -1`)
+        return _EXIT_BROKEN_PIPE
+    finally:
+        streams.let_go_of_what_cannot_be_written()
+
+
+def _main(argv: Sequence[str]) -> int:
+    try:
+        command = cli.parse(argv)
     except RadpsError as error:
         return _refuse(error)
     try:
-        status = _run(command)
-        sys.stdout.flush()
-        return status
+        return _run(command)
     except RadpsError as error:
         if launcher_rank() == 0:
             _report(str(error), error.label)
@@ -45,10 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _report("interrupted")
         return _EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`radps hash x | head -1`). Python flushes stdout once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _EXIT_BROKEN_PIPE
 
 
 def _refuse(error: RadpsError) -> int:
@@ -127,8 +131,7 @@ def _all_arrive(comm: Comm, patience_s: float) -> bool:
 
 def _report(message: str, label: str = RadpsError.label) -> None:
     """One line on stderr."""
-    sys.stderr.write(f"radps: {label}: {printable(' '.join(message.split()))}\n")
-    sys.stderr.flush()
+    streams.tell(f"radps: {label}: {printable(' '.join(message.split()))}\n")
 
 
 if __name__ == "__main__":

@@ -162,17 +162,18 @@ def _tell(text: str) -> None:
         to(text)
         faulthandler.dump_traceback(fileno, all_threads=True)
 
-    sys.stderr.flush()
-    dump(lambda line: os.write(2, line.encode()), 2)
+    with suppress(OSError):  # nothing may keep this process from ending
+        sys.stderr.flush()
+        dump(lambda line: os.write(2, line.encode()), 2)
     if _log is not None:
         with suppress(OSError), open_log(_log) as log:
             dump(log.write, log.fileno())
 
 
 def open_log(path: Path) -> TextIO:
-    """A file to append lines to; OSError if it is a link, which could lead anywhere."""
+    """A file to append lines to; OSError if it is a link, which could lead anywhere, or a pipe, which nobody may ever read."""
 
-    def never_through_a_link(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+    def never_elsewhere(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
-    return open(path, "a", encoding="utf-8", buffering=1, opener=never_through_a_link)
+    return open(path, "a", encoding="utf-8", buffering=1, opener=never_elsewhere)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from radps_mpi import __version__
 from radps_mpi.cli_parser import Parser
 from radps_mpi.errors import EXIT_DATA, EXIT_OK, DataError, OutOfTimeError, StorageError, UsageError, printable
+from radps_mpi.streams import say
 from radps_mpi.units import did_you_mean, format_duration, format_flux_density
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def parse(argv: Sequence[str]) -> Command:
     entry.arguments(parser)
     if asks_for_help(rest):
         return _showing(parser.format_help().rstrip())
-    return Command(partial(entry.run, parser.parse(rest)), entry.ranks, entry.stops_in_time)
+    values = parser.parse(rest)
+    stops_in_time = entry.stops_in_time and not values.get("dry_run")  # which has nothing to commit: a signal ends it
+    return Command(partial(entry.run, values), entry.ranks, stops_in_time)
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -71,7 +74,7 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
 
 def _showing(text: str) -> Command:
     def show(_: None) -> int:
-        print(text)
+        say(text)
         return EXIT_OK
 
     return Command(show, "first")
@@ -88,14 +91,11 @@ def _overview() -> str:
 # What the commands take ----------------------------------------------------------------------------------------------
 
 def _image_arguments(parser: Parser) -> None:
-    from radps_mpi.config import section_title, sections
-
     parser.positional("inputs", nargs="*", metavar="INPUT", help="MeasurementSets, or a store made by radps ingest")
     parser.own("--config", metavar="FILE", help="parameters in TOML, by the same names; flags win over the file")
     parser.own("--dry-run", action="store_true", help="print the resolved parameters and the plan, image nothing")
     _break_lock_option(parser)
-    for kind in sections().values():
-        parser.parameters(section_title(kind), {n: f for n, f in kind.model_fields.items() if n != "vis"})
+    _all_parameters(parser)
 
 
 def _ingest_arguments(parser: Parser) -> None:
@@ -141,29 +141,52 @@ def _imagename_argument(parser: Parser) -> None:
 
 
 def _plan_arguments(parser: Parser) -> None:
-    from radps_mpi.config import section_title, sections
-
-    parser.positional("inputs", nargs="*", metavar="INPUT", help="MeasurementSets, or a store made by radps ingest")
-    parser.own("--config", metavar="FILE", help="parameters in TOML, by the same names; flags win over the file")
+    _planned_arguments(parser)
     parser.own("--json", action="store_true", help="print the plan for programs")
-    parser.own("--measured", action="append", metavar="DIR", help="run directories whose measured times correct the plan; that "
-               "of --imagename is found by itself")
-    parser.own("--line-channels", type=int, metavar="N", help="channels that CLEAN works on; all where it isn't known")
-    parser.own("--cycles", type=int, metavar="N", help="major cycles behind the dirty image; a guess where it isn't known")
     for name, metavar, text in _IMAGINED_OPTIONS:
         parser.own(name, metavar=metavar, help=text)
     parser.own("--calibrate", action="store_true", help="measure this machine with the ranks of this job, in about a minute, "
                "and keep that as the machine file; scratch data go to the present folder")
-    parser.own("--machine", metavar="FILE", help="machine file [default: $XDG_CONFIG_HOME/radps/machine.toml, else constants "
-               "that are built in]")
     parser.own("--cores-per-node", type=int, metavar="N", help="instead of the machine file's or this machine's")
     parser.own("--memory-per-node", metavar="SIZE", help="the same, as 256GB")
     parser.own("--max-nodes", type=int, metavar="N", help="nodes of the cost curve [default: 16]")
     parser.own("--scaling", type=int, metavar="RANKS", help="predict strong and weak scaling to so many ranks, and what other "
                "ways to cut the work would give")
     parser.own("--plot", metavar="FILE", help="draw that, by default to 4096 ranks")
+    _all_parameters(parser)
+
+
+def _planned_arguments(parser: Parser) -> None:
+    """What a plan is made from, whatever is done with it."""
+    parser.positional("inputs", nargs="*", metavar="INPUT", help="MeasurementSets, or a store made by radps ingest")
+    parser.own("--config", metavar="FILE", help="parameters in TOML, by the same names; flags win over the file")
+    parser.own("--measured", action="append", metavar="DIR", help="run directories whose measured times correct the plan; that "
+               "of --imagename is found by itself")
+    parser.own("--line-channels", type=int, metavar="N", help="channels that CLEAN works on; all where it isn't known")
+    parser.own("--cycles", type=int, metavar="N", help="major cycles behind the dirty image; a guess where it isn't known")
+    parser.own("--machine", metavar="FILE", help="machine file [default: $XDG_CONFIG_HOME/radps/machine.toml, else constants "
+               "that are built in]")
+
+
+def _all_parameters(parser: Parser) -> None:
+    from radps_mpi.config import section_title, sections
+
     for kind in sections().values():
         parser.parameters(section_title(kind), {n: f for n, f in kind.model_fields.items() if n != "vis"})
+
+
+def _slurm_arguments(parser: Parser) -> None:
+    _planned_arguments(parser)
+    parser.own("--site", metavar="FILE", help="the site's settings, as jobs/site.toml "
+               "[default: $XDG_CONFIG_HOME/radps/site.toml]")
+    parser.own("--partition", metavar="NAME", help="of the site file [default: the first in which the job ends in one go]")
+    parser.own("--account", metavar="NAME", help="what the job is charged to [default: the site file's]")
+    parser.own("--max-nodes", type=int, metavar="N", help="nodes at most [default: the partition's]")
+    parser.own("-o", "--output", metavar="FILE", help="script to write [default: IMAGENAME.sbatch]")
+    parser.own("--overwrite-script", action="store_true", help="replace an earlier script (--overwrite is for products, as of "
+               "radps image)")
+    parser.own("--submit", action="store_true", help="hand the script to sbatch")
+    _all_parameters(parser)
 
 
 _IMAGINED_OPTIONS = (
@@ -194,8 +217,8 @@ def _image(given: dict[str, Any], comm: Comm) -> int:
         return EXIT_OK
     plan = pipeline.dry_run(config, inputs, comm)
     if comm.rank == 0:
-        print(config.to_toml())
-        print(plan.text)
+        say(config.to_toml())
+        say(plan.text)
     if plan.lacking:
         raise StorageError(plan.lacking)
     return EXIT_OK
@@ -241,7 +264,7 @@ def _ingest(given: dict[str, Any], comm: Comm) -> int:
         except OutOfTimeError as stop:
             raise OutOfTimeError(f"{stop}; the same command goes on") from stop
     if comm.rank == 0:
-        print("\n".join(printable(line) for observation in observations for line in report_lines(observation)))
+        say("\n".join(printable(line) for observation in observations for line in report_lines(observation)))
     return EXIT_OK
 
 
@@ -255,7 +278,7 @@ def _simulate(given: dict[str, Any], comm: Comm) -> int:
     config = SimulationConfig.from_flat(given, {name: "--" + name.replace("_", "-") for name in given})
     lines = simulate(comm, config, sky, output, ms)
     if comm.rank == 0:
-        print("\n".join(lines))
+        say("\n".join(lines))
     return EXIT_OK
 
 
@@ -273,7 +296,7 @@ def _status(given: dict[str, Any], _: None) -> int:
 
     imagename = given["imagename"]
     lines = format_status(imagename, read_status(run_directory_of(imagename))).splitlines()
-    print("\n".join(map(printable, lines)))
+    say("\n".join(map(printable, lines)))
     return EXIT_OK
 
 
@@ -311,7 +334,7 @@ def _verify(given: dict[str, Any], comm: Comm) -> int:
     if comm.rank == 0:
         checked = ", ".join(dict.fromkeys([name, *stores]))
         verdict = f"damage in {damages} place{'s' * (damages > 1)}" if damages else "no damage"
-        print("\n".join([*(printable(str(finding)) for finding in findings), f"{checked}: {verdict}"]))
+        say("\n".join([*(printable(str(finding)) for finding in findings), f"{checked}: {verdict}"]))
     return EXIT_DATA if damages else EXIT_OK
 
 
@@ -334,7 +357,7 @@ def _hash(given: dict[str, Any], _: None) -> int:
     if not found:
         raise DataError(f"{imagename}: no products, such as {paths[0]}")
     for path in found:
-        print(hash_product(path).line)
+        say(hash_product(path).line)
     return EXIT_OK
 
 
@@ -350,6 +373,12 @@ def _plan(given: dict[str, Any], comm: Comm) -> int:
     from radps_mpi import plan_command
 
     return plan_command.run(given, comm)
+
+
+def _slurm(given: dict[str, Any], comm: Comm) -> int:
+    from radps_mpi import slurm_command
+
+    return slurm_command.run(given, comm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +416,13 @@ _COMMANDS = {
         "Predict time, memory and disk from metadata alone, for the parameters of radps image; cell and imsize are proposed "
         "where they are left out. Without inputs, --channels and --rows stand for an observation. Runs that are finished "
         "correct the next plan of their name."),
+    "slurm": Entry(
+        "write, and submit, the batch script of a run",
+        "INPUT ... --imagename NAME --site FILE [--submit] [options of radps image]", _slurm_arguments, _slurm, "all",
+        "Plan a run as radps plan does, from metadata alone, and write a script for Slurm that asks for what the plan says: "
+        "nodes, ranks, threads, memory and time, with the site's margins and within its limits. The job makes the image; it "
+        "is told to stop before its time is up, is queued again when it was stopped or killed, and goes on from its last "
+        "commit. docs/clusters.md describes the site file."),
     "simulate": Entry(
         "make visibilities of a known sky", "[SKY] -o FILE [--ms PATH] [options]", _simulate_arguments, _simulate, "all",
         "Predict the visibilities of points, gaussians and rotating discs by direct summation, with noise, flags and NaNs "

@@ -33,7 +33,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     """Like :func:`load_toml` of a text; ``source`` names it in messages."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in brackets
         raise UsageError(f"{source}: not valid TOML: {error}") from None
     values = {name.replace("-", "_"): value for name, value in raw.items()}
     version = values.pop("config_version", CONFIG_VERSION)

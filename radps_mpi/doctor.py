@@ -22,6 +22,7 @@ from radps_mpi import parallel
 from radps_mpi.errors import EXIT_FAILURE, EXIT_OK, RadpsError
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning import machine
+from radps_mpi.streams import say
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -104,15 +105,16 @@ def diagnose(comm: Comm, folder: str | os.PathLike[str] = ".") -> list[Finding]:
 
 def report(findings: Iterable[Finding], out: TextIO | None = None) -> int:
     """Print one line per finding, to standard output if ``out`` is None; exit status 1 if there is a problem."""
-    findings = list(findings)
-    out = out or sys.stdout
+    findings, lines = list(findings), []
     for f in findings:
-        print(f"{f.level:<8} {f.subject:<14} {f.text}", file=out)
+        lines.append(f"{f.level:<8} {f.subject:<14} {f.text}")
         if f.level != "ok" and f.remedy:
-            print(f"{'':<8} {'':<14} -> {f.remedy}", file=out)
+            lines.append(f"{'':<8} {'':<14} -> {f.remedy}")
     problems = sum(f.level == "problem" for f in findings)
     warnings = sum(f.level == "warning" for f in findings)
-    print(f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}", file=out)
+    lines.append(f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}")
+    text = "\n".join(lines)
+    say(text) if out is None else print(text, file=out)
     return EXIT_FAILURE if problems else EXIT_OK
 
 

@@ -15,10 +15,13 @@ from radps_mpi.journey.plan_report import plan_json, plan_lines, plot_scaling
 from radps_mpi.parallel import on_root
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning.machine_constants import Machine, default_path, read_machine, write_machine
+from radps_mpi.streams import say
 from radps_mpi.units import did_you_mean, frequency_hz, length_m, size_bytes
 
 _IMAGINED = ("channels", "rows", "polarisations", "first_channel", "channel_width", "max_baseline", "telescope")
 _MOST_RANKS = 1 << 20
+_MOST_CHANNELS = 10**7
+"""A hundred times those of ALMA's largest cubes: a plan has an array of them, and a record of each block."""
 _USUAL_RANKS = 4096
 _USUAL_NODES = 16
 
@@ -27,15 +30,15 @@ def run(given: Mapping[str, Any], comm: Comm) -> int:
     """Carry out the command; collective. Returns the exit status."""
     if given.get("calibrate"):
         return _calibrate(given, comm)
-    machine, source = on_root(comm, "reading the machine file", lambda: _machine(given))
-    request = _request(given)
+    machine, source = on_root(comm, "reading the machine file", lambda: machine_of(given))
+    request = request_of(given)
     flat, labels = _parameters(given, comm, imagined=request.imagined is not None)
     plan = make_plan(comm, flat, labels, request, machine)
     if comm.rank == 0:
         if given.get("json"):
-            print(plan_json(plan, source))
+            say(plan_json(plan, source))
         else:
-            print("\n".join(map(printable, plan_lines(plan, source))))
+            say("\n".join(map(printable, plan_lines(plan, source))))
     if "plot" in given:
         on_root(comm, f"drawing {given['plot']}", lambda: plot_scaling(plan, Path(given["plot"])))
     return EXIT_OK
@@ -48,13 +51,12 @@ def _calibrate(given: Mapping[str, Any], comm: Comm) -> int:
     machine = calibrate(comm, Path.cwd())
     on_root(comm, f"writing {path}", lambda: write_machine(path, machine))
     if comm.rank == 0:
-        print(machine.to_toml(), end="")
-        print(f"# kept as {path}")
+        say(f"{machine.to_toml()}# kept as {path}")
     return EXIT_OK
 
 
-def _machine(given: Mapping[str, Any]) -> tuple[Machine, str]:
-    """The machine's constants and where they come from."""
+def machine_of(given: Mapping[str, Any]) -> tuple[Machine, str]:
+    """The machine's constants and where they come from. UsageError for a file or a size that can't be used."""
     path = Path(given["machine"]) if "machine" in given else default_path()
     if "machine" in given or path.exists():
         machine, source = read_machine(path), f"constants of {path}"
@@ -89,7 +91,8 @@ def _count(given: Mapping[str, Any], name: str, least: int, most: int) -> int:
     return count
 
 
-def _request(given: Mapping[str, Any]) -> Request:
+def request_of(given: Mapping[str, Any]) -> Request:
+    """What is asked of the plan beside parameters of images. UsageError for a number that can't be used."""
     scaling = _count(given, "scaling", 2, _MOST_RANKS) if "scaling" in given else _USUAL_RANKS if "plot" in given else 0
     nodes = _count(given, "max_nodes", 1, _MOST_RANKS) if "max_nodes" in given else _USUAL_NODES
     numbers = {
@@ -108,7 +111,9 @@ def _imagined(given: Mapping[str, Any]) -> Imagined | None:
         raise UsageError(f"--{named[0].replace('_', '-')} is for a plan without inputs: leave one of them out")
     if "channels" not in given or "rows" not in given:
         raise UsageError("a plan without inputs needs --channels and --rows")
-    values: dict[str, Any] = {name: _count(given, name, 1, 10**12) for name in ("channels", "rows")}
+    values: dict[str, Any] = {
+        "channels": _count(given, "channels", 1, _MOST_CHANNELS), "rows": _count(given, "rows", 1, 10**12),
+    }  # fmt: skip
     if "polarisations" in given:
         values["polarisations"] = _count(given, "polarisations", 1, 4)
     for name, field, parse in (

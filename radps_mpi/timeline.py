@@ -12,13 +12,19 @@ from types import TracebackType
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
+Span = tuple[str, float, float, float, dict[str, int]]
+"""Name, start, duration on the wall, processor time of all threads of the process (seconds), whole numbers that say of what.
+
+Processor time is what the work costs where ranks share cores: on the wall they wait for each other.
+"""
+
 
 class _Recorder:
-    """Spans since ``start``: name, seconds from the start, duration in seconds, details."""
+    """Spans since ``start``: name, seconds from the start, duration and processor time in seconds, details."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
-        self.spans: list[tuple[str, float, float, dict[str, int]]] = []
+        self.spans: list[Span] = []
 
 
 _recorder: _Recorder | None = None
@@ -31,13 +37,13 @@ class _Span:
         self._recorder, self._name, self._details = recorder, name, details
 
     def __enter__(self) -> None:
-        self._began = time.perf_counter()
+        self._began, self._began_cpu = time.perf_counter(), time.process_time()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        began = self._began - self._recorder.start
-        self._recorder.spans.append((self._name, began, time.perf_counter() - self._began, self._details))
+        wall_s, cpu_s = time.perf_counter() - self._began, time.process_time() - self._began_cpu
+        self._recorder.spans.append((self._name, self._began - self._recorder.start, wall_s, cpu_s, self._details))
 
 
 def begin() -> None:
@@ -46,8 +52,8 @@ def begin() -> None:
     _recorder = _Recorder()
 
 
-def end() -> list[tuple[str, float, float, dict[str, int]]]:
-    """Stop recording; the spans in the order in which they ended: (name, start, duration, details), seconds."""
+def end() -> list[Span]:
+    """Stop recording; the spans in the order in which they ended."""
     global _recorder
     spans = _recorder.spans if _recorder is not None else []
     _recorder = None

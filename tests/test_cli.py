@@ -173,6 +173,10 @@ def test_a_dry_run_prints_the_parameters_and_the_plan_and_images_nothing(
     assert (len(made), len(planned)) == (0, 1)
 
 
+def test_a_dry_run_has_nothing_to_commit_when_a_signal_ends_it() -> None:
+    assert cli.parse(IMAGE).stops_in_time and not cli.parse([*IMAGE, "--dry-run"]).stops_in_time
+
+
 def test_resume_passes_on_what_is_given_and_nothing_else(replaced: Any) -> None:
     calls = replaced("radps_mpi.pipeline", "resume")
     assert main(["resume", "runs/a"]) == 0
@@ -378,6 +382,32 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
                           text=True, timeout=60, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+FAILED = ["status", "no-such-run"]
+
+
+@pytest.mark.parametrize(
+    ("command", "end", "status"),
+    [(FAILED, "2>&-", 65), (FAILED, "2>/dev/full", 65), (["--version"], ">&-", 0), (["--version"], "<&- >&- 2>&-", 0),
+     (["--version"], ">/dev/full", 74), (["plan", "--channels", "8", "--rows", "9", "--imsize", "16"], ">/dev/full", 74)],
+)  # fmt: skip
+@pytest.mark.fault(
+    "disk", "standard streams closed or on a full disk",
+    "the exit status is the same, or 74 with one line; no traceback",
+)  # fmt: skip
+def test_streams_that_are_closed_or_full_change_no_exit_status(command: list[str], end: str, status: int) -> None:
+    done = run("bash", "-c", f'exec "$@" {end}', "bash", *MODULE, *command)
+    assert done.returncode == status and "Traceback" not in done.stderr
+    if status == 74:
+        assert errors_of(done) == ["radps: error: standard output: No space left on device"]
+
+
+def test_no_file_takes_the_place_of_a_stream_that_was_closed() -> None:
+    program = ("import os, sys; from radps_mpi.streams import open_closed_streams; open_closed_streams(); "
+               "sys.exit(os.open('/dev/null', os.O_RDONLY))")
+    done = run("bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", sys.executable, "-c", program)
+    assert done.returncode > 2
 
 
 JOURNEY = """

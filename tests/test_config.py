@@ -273,6 +273,8 @@ def test_dashes_in_toml_names_count_as_underscores() -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("nitre = 5", "run.toml: unknown parameter 'nitre' (did you mean 'niter'?)"),
     ("niter = = 5", "run.toml: not valid TOML: "),
+    pytest.param("niter = " + "9" * 5000, "run.toml: not valid TOML: ", id="digits"),
+    pytest.param("niter = " + "[" * 100_000, "run.toml: not valid TOML: ", id="brackets"),
     ("[image]\nimsize = 5", "run.toml: names are flat, without tables: take out [image]"),
     ("config_version = 2", "run.toml: config_version 2 is not known; this radps reads version 1"),
     ("gain = 7\nimsize = 64\ncell = '1arcsec'\nimagename = 'a'", "run.toml: gain: 7 is outside"),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from radps_kernels import half_plane
 
-from radps_mpi.imaging.fftw import pyfftw
+from radps_mpi.imaging import fftw
 
 _STRIP_BYTES = 640 * 1024
 _PAIR_BYTES = 512 * 1024
@@ -61,7 +61,7 @@ def _rows_of(count: int, length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     of two the same cache sets would be hit again and again when transposing."""
     per_line = _ALIGNMENT // dtype.itemsize
     stride = (-(-length // per_line) | 1) * per_line
-    array = pyfftw.empty_aligned((count, stride), dtype, n=_ALIGNMENT)
+    array = fftw.empty_aligned((count, stride), dtype, n=_ALIGNMENT)
     array[...] = 0
     return array
 
@@ -87,7 +87,7 @@ class _Workspace:
         if key not in self._plans:
             arrays = (self._buffers[axis, end][:, : self._lengths[axis]] for end in ("in", "out"))
             flags = ("FFTW_ESTIMATE", "FFTW_DESTROY_INPUT")
-            self._plans[key] = pyfftw.FFTW(*arrays, axes=(1,), direction=direction, flags=flags, threads=1)
+            self._plans[key] = fftw.FFTW(*arrays, axes=(1,), direction=direction, flags=flags, threads=1)
         self._plans[key].execute()
 
     def floats(self, axis: str, end: str) -> NDArray[Any]:

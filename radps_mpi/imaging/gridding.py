@@ -18,7 +18,7 @@ from radps_mpi.constants import SPEED_OF_LIGHT_M_S
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.data.visibilities import VisibilityPass
 from radps_mpi.errors import UsageError
-from radps_mpi.imaging.fftw import pyfftw
+from radps_mpi.imaging import fftw
 from radps_mpi.imaging.fourier import HalfPlaneTransform, good_size, relative_cost
 from radps_mpi.precision import GRIDS
 
@@ -115,7 +115,7 @@ class Gridder:
 
     def _take(self) -> NDArray[Any]:
         grid, self._spare = self._spare, None
-        return grid if grid is not None else pyfftw.empty_aligned(self.grid_shape, self.dtype, n=64)
+        return grid if grid is not None else fftw.empty_aligned(self.grid_shape, self.dtype, n=64)
 
     def grid(self, uvw_m: NDArray[np.float64], p: VisibilityPass, grid: NDArray[Any], *, psf: bool = False) -> None:
         """Add weight * vis (``psf``: weight) of a pass to ``grid``. ``uvw_m`` (nrow, 3) float64."""

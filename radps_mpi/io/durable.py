@@ -6,17 +6,18 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from radps_mpi import faults
-from radps_mpi.errors import StorageError
+from radps_mpi.errors import DataError, StorageError
 
 PIECE_BYTES = 1 << 30
 """Most bytes per system call; Linux itself stops at 2^31 - 4096."""
@@ -120,6 +121,27 @@ def read_at(fd: int, into: memoryview, offset: int) -> int:
     return done
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """A file of ours, open for reading.
+
+    Raises
+    ------
+    DataError
+        If it isn't a file: a pipe in its place would be waited for until somebody writes into it, a device has no end.
+    OSError
+        As the system gave it.
+    """
+
+    def regular(name: str, flags: int) -> int:
+        fd = os.open(name, flags | os.O_NONBLOCK)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        raise DataError(f"{path}: is not a regular file")
+
+    return open(path, "rb", opener=regular)
+
+
 def reserve(fd: int, nbytes: int, path: Path) -> bool:
     """Claim the disk blocks of the file's first ``nbytes``; False where the file system can't (then free space is
     checked).
@@ -145,6 +167,26 @@ def reserve(fd: int, nbytes: int, path: Path) -> bool:
         if code not in _UNSUPPORTED or free_bytes(path) < missing:
             raise OSError(errno.ENOSPC if code in _UNSUPPORTED else code, os.strerror(code))
     return False
+
+
+def make_sure_of_room(path: Path, nbytes: int) -> None:
+    """Have the file system refuse a file of that size, for its room, a quota or a limit, before a library writes it: HDF5 names
+    no reason and crashes when it leaves. What is at ``path`` is lost, and nothing is left there.
+
+    Raises
+    ------
+    StorageError
+        If there isn't the room.
+    """
+    with naming(path, "reserving its space", nbytes):
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            os.ftruncate(fd, nbytes)
+            reserve(fd, nbytes, path)
+        finally:
+            os.close(fd)
+            path.unlink()
 
 
 def fsync_file(path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial as partial_call
 from pathlib import Path
 
@@ -17,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi.data.observation import ObservationMeta
-from radps_mpi.errors import DataError, OutOfTimeError, UsageError
+from radps_mpi.errors import EXIT_IO, DataError, OutOfTimeError, StorageError, UsageError
 from radps_mpi.io import durable, hdf5, ingest_progress
 from radps_mpi.io.ingest_plan import ObservationPlan, plan_source
 from radps_mpi.io.ingest_progress import TurnProgress
 from radps_mpi.io.ingest_scan import Pair, scan_source, segments_of, selected_rows, split_pairs
-from radps_mpi.io.ingest_turn import turn_observation
+from radps_mpi.io.ingest_turn import TornStoreError, turn_observation
 from radps_mpi.io.measurement_set import SetTables, describe
 from radps_mpi.io.measurement_set_rows import MainTable
 from radps_mpi.io.preflight import look_at_measurement_set
@@ -57,8 +58,8 @@ def ingest(
     """Write the selected visibilities of MeasurementSets into a new visibility store at ``path``. Collective.
 
     The store is written beside ``path`` as ``<path>.partial`` and put in its place when it is complete and on stable
-    storage; an older store is untouched until then. An ingest that was killed, or stopped at its ``limit``, goes on from its
-    last finished chunk when the same one is asked for again.
+    storage; an older store is untouched until then. An ingest that was killed, stopped at its ``limit``, or refused by a full
+    disk goes on from its last finished chunk when the same one is asked for again.
 
     Parameters
     ----------
@@ -87,15 +88,26 @@ def ingest(
         comm, f"looking for {partial_path(final)}",
         lambda: _look_for_progress(partial_path(final), sources, selections, row_chunk, len(planned[2])),
     )  # fmt: skip
+    limit = limit or WallTime(comm, float("inf"))
     try:
-        return _make(comm, final, planned, memory_bytes, limit or WallTime(comm, float("inf")), key, found)
+        try:
+            return _make(comm, final, planned, memory_bytes, limit, key, found)
+        except TornStoreError:
+            if found is None:
+                raise
+            return _make(comm, final, planned, memory_bytes, limit, key, None)
     except OutOfTimeError:
         raise
-    except Exception:
-        if comm.rank == 0:
-            ingest_progress.forget(partial_path(final))
-            partial_path(final).unlink(missing_ok=True)
+    except Exception as error:
+        if comm.rank == 0 and not _can_go_on(partial_path(final), error):
+            with suppress(StorageError):  # why it failed is what must be told
+                _forget(partial_path(final))
         raise
+
+
+def _can_go_on(partial: Path, error: Exception) -> bool:
+    """After a refusal of the file system, another rank's too, what is done is worth keeping: there may be room tomorrow."""
+    return getattr(error, "exit_status", None) == EXIT_IO and ingest_progress.progress_path(partial).exists()
 
 
 def _make(
@@ -131,6 +143,12 @@ def _look_for_progress(
 def _start_over(partial: Path, plans: Sequence[ObservationPlan]) -> None:
     ingest_progress.forget(partial)
     lay_out(partial, [plan.meta for plan in plans])
+
+
+def _forget(partial: Path) -> None:
+    ingest_progress.forget(partial)
+    with durable.naming(partial, "removing it"):
+        partial.unlink(missing_ok=True)
 
 
 def report_lines(meta: ObservationMeta) -> list[str]:
@@ -229,7 +247,12 @@ def _fill(
     *,
     listed: bool,
 ) -> tuple[ObservationMeta, ...]:
-    file = hdf5.open_for_writing(partial, comm)
+    try:
+        file = hdf5.open_for_writing(partial, comm)
+    except StorageError as error:
+        if listed:
+            raise TornStoreError(str(error)) from error
+        raise
     try:
         for source, (described, choice) in enumerate(zip(tables, choices, strict=True)):
             if listed:

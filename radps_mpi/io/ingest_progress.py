@@ -1,7 +1,8 @@
 """How far an ingest is, beside its partial store: one that was stopped or killed goes on from its last finished row chunk.
 
-``<store>.partial.progress`` is JSON, replaced at once after the chunks that it tells of are on the disk. It counts for the very
-same request only: the same MeasurementSets, unchanged, the same selections, the same format.
+``<store>.partial.progress`` is a line of JSON and one with its checksum, replaced at once after the chunks that it tells of are
+on the disk. It counts for the very same request only: the same MeasurementSets, unchanged, the same selections, the same
+format.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from radps_mpi.errors import DataError
-from radps_mpi.io.durable import checksum, replace_file
+from radps_mpi.io.durable import checksum, naming, replace_file
 from radps_mpi.io.run_status import read_small
 from radps_mpi.io.selection import Selection
 from radps_mpi.io.visibility_store import VERSION as STORE_VERSION
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(slots=True)
@@ -44,13 +45,25 @@ def progress_path(partial: Path) -> Path:
 
 
 def request_key(sources: Sequence[str], selections: Sequence[Selection], row_chunk: int) -> str:
-    """Of everything that an ingest's result depends on; MeasurementSets by their files' names, sizes and times."""
+    """Of everything that an ingest's result depends on; MeasurementSets by their files' names, sizes and times, those of their
+    subtables too: frequencies and names, by which channels and antennas are chosen, stand there."""
     parts: list[Any] = [STORE_VERSION, row_chunk, *map(repr, selections)]
     for source in sources:
         with os.scandir(source) as entries:
-            files = sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.is_file())
-        parts.append((os.path.abspath(source), files))
-    return bytes(checksum(np.frombuffer(repr(parts).encode(), np.uint8))).hex()
+            subtables = sorted(entry.path for entry in entries if entry.is_dir())
+        parts.append((os.path.abspath(source), [_files_of(folder) for folder in (source, *subtables)]))
+    return _hex(repr(parts).encode(errors="surrogateescape"))
+
+
+def _files_of(folder: str) -> tuple[str, list[tuple[str, int, int]]]:
+    """A table's name and its files, but for its lock, which readers may write."""
+    with os.scandir(folder) as entries:
+        files = [(e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.is_file() and e.name != "table.lock"]
+    return os.path.basename(folder), sorted(files)
+
+
+def _hex(data: bytes) -> str:
+    return bytes(checksum(np.frombuffer(data, np.uint8))).hex()
 
 
 def save(partial: Path, key: str, observations: Sequence[TurnProgress]) -> None:
@@ -62,14 +75,17 @@ def save(partial: Path, key: str, observations: Sequence[TurnProgress]) -> None:
         If the file system refuses; the progress kept before stays.
     """
     text = json.dumps({"version": VERSION, "key": key, "observations": [asdict(o) for o in observations]})
-    replace_file(progress_path(partial), text.encode())
+    replace_file(progress_path(partial), f"{text}\n{_hex(text.encode())}\n".encode())
 
 
 def load(partial: Path, key: str, nobservation: int) -> list[TurnProgress] | None:
-    """The progress of the partial store, None if there is none of this request: then ingest starts over."""
+    """The progress of the partial store, None if there is none of this request, or it is damaged: then ingest starts over."""
     try:
-        text = read_small(progress_path(partial)) if partial.exists() else None
-        if text is None:
+        kept = read_small(progress_path(partial)) if partial.is_file() else None
+        if kept is None:
+            return None
+        text, digest = kept.split(b"\n")[:2]
+        if _hex(text).encode() != digest:
             return None
         stored = json.loads(text)
         if (stored["version"], stored["key"]) != (VERSION, key) or len(stored["observations"]) != nobservation:
@@ -80,5 +96,7 @@ def load(partial: Path, key: str, nobservation: int) -> list[TurnProgress] | Non
 
 
 def forget(partial: Path) -> None:
-    """The store is complete, or its ingest has failed."""
-    progress_path(partial).unlink(missing_ok=True)
+    """The store is complete, or its ingest has failed. StorageError if the file system refuses."""
+    path = progress_path(partial)
+    with naming(path, "removing it"):
+        path.unlink(missing_ok=True)

@@ -42,6 +42,10 @@ _DUPLICATE_CELLS = 1 << 27
 """(time, baseline) cells looked at at once when duplicates are counted, a byte each."""
 
 
+class TornStoreError(DataError):
+    """A job ended, or lost its power, while it put a chunk's list of rows in order or completed the store. On all ranks."""
+
+
 def turn_observation(
     comm: Comm, file: h5py.File, plan: ObservationPlan, memory_bytes: int, limit: WallTime, progress: TurnProgress,
     keep: Callable[[], None],
@@ -55,6 +59,8 @@ def turn_observation(
     ------
     OutOfTimeError
         On all ranks when the job is to stop; what is done is kept.
+    TornStoreError
+        On all ranks if what an earlier job has left can't be gone on with.
     """
     meta, group = plan.meta, file[plan.meta.name]
     first = progress.chunks
@@ -120,12 +126,13 @@ class _CornerTurn:
         comm, meta = self.comm, self.plan.meta
         row0, row1 = meta.chunk_rows(chunk, chunk + 1)
         shares = _shares(row1 - row0, comm.size)
-        with all_or_none(comm, f"reading rows of {meta.source}"):
+        with all_or_none(comm, f"reading the list of rows of {meta.source}"):
             faults.reach("ingest-chunk")
             # sorted, since a job that was killed here may have left them in the order of the store
             listed = np.sort(self.group["source_row"][row0:row1])
-            if (np.diff(listed) <= 0).any():
-                raise DataError(f"{self.group.file.filename}: its list of rows is damaged; ingest again")
+        if any_rank(comm, bool((np.diff(listed) <= 0).any())):
+            raise TornStoreError(f"{self.group.file.filename}: its list of rows is damaged; ingest again")
+        with all_or_none(comm, f"reading rows of {meta.source}"):
             numbers = listed[shares[comm.rank] : shares[comm.rank + 1]]
             oriented = read_rows(main, self.plan, numbers)
             self._read_ahead(main, chunk + 1)
@@ -173,27 +180,37 @@ class _CornerTurn:
         cuts = _shares(band[1] - band[0], self.comm.size)
         mine = band[0] + int(cuts[self.comm.rank])
         self.samples[slice(*band)] += slab.good
-        blocks = {"vis": self._to_channels("vis", slab.vis, cuts, shares, place)}
+        blocks: dict[str, NDArray[Any]] = {"vis": slab.vis}
         if slab.weight is not None:
-            blocks["weight"] = self._to_channels("weight", slab.weight, cuts, shares, place)
-        write_channels(self.comm, self.group, self.plan.meta, mine, chunk, blocks)
+            blocks["weight"] = slab.weight
+        with all_or_none(self.comm, "making room for the exchange"):  # else the others would wait in it for one that has none
+            rooms = {name: self._rooms(name, block, cuts, shares) for name, block in blocks.items()}
+        turned = {
+            name: self._to_channels(block, cuts, shares, place, *rooms[name]) for name, block in blocks.items()
+        }
+        write_channels(self.comm, self.group, self.plan.meta, mine, chunk, turned)
+
+    def _rooms(
+        self, name: str, block: NDArray[Any], cuts: NDArray[np.int64], shares: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Memory for what is received of a block and, (nline, nrow), for what becomes of it."""
+        nline, nrow = int(cuts[self.comm.rank + 1] - cuts[self.comm.rank]) * block.shape[1], int(shares[-1])
+        received = self.buffers.take(f"received {name}", (nline * nrow if self.comm.size > 1 else 0,), block.dtype)
+        return received, self.buffers.take(f"sorted {name}", (nline, nrow), block.dtype)
 
     def _to_channels(
-        self, name: str, block: NDArray[Any], cuts: NDArray[np.int64], shares: NDArray[np.int64],
-        place: NDArray[np.int64],
+        self, block: NDArray[Any], cuts: NDArray[np.int64], shares: NDArray[np.int64], place: NDArray[np.int64],
+        room: NDArray[Any], result: NDArray[Any],
     ) -> NDArray[Any]:  # fmt: skip
         """From all channels of my rows to all rows of my channels: (nchan, npol, nrow_mine) -> (nchan_mine, npol, nrow).
 
         ``cuts`` and ``shares`` (nrank + 1,) bound every rank's channels and rows; ``place`` (nrow,) is where each row
-        goes.
+        goes; ``room`` and ``result`` are those of :meth:`_rooms`.
         """
-        rank, npol, nrow = self.comm.rank, block.shape[1], int(shares[-1])
-        nline = int(cuts[rank + 1] - cuts[rank]) * npol
+        npol, (nline, nrow) = block.shape[1], result.shape
         counts = np.diff(shares) * nline
-        room = self.buffers.take(f"received {name}", (int(counts.sum()) if self.comm.size > 1 else 0,), block.dtype)
         sent = np.diff(cuts) * npol * block.shape[2]
         received = exchange(self.comm, block.reshape(-1), sent, counts, receive=room)
-        result = self.buffers.take(f"sorted {name}", (nline, nrow), block.dtype)
         pieces = np.split(received, np.cumsum(counts)[:-1])
         for piece, row0, row1 in zip(pieces, shares[:-1].tolist(), shares[1:].tolist(), strict=True):
             place_rows(piece.reshape(nline, row1 - row0), place[row0:row1], result)

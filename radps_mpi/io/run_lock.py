@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -115,11 +116,11 @@ class RunLock:
 def read_holder(root: Path) -> tuple[Holder | None, bool | None]:
     """Who is written in the lock file, and whether it lives: None if that can't be told from this host."""
     try:
-        fd = os.open(root / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(root / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None, False
     try:
-        holder = _parse(os.pread(fd, _MAX_LOCK_TEXT, 0))
+        holder = _parse(os.pread(fd, _MAX_LOCK_TEXT, 0)) if stat.S_ISREG(os.fstat(fd).st_mode) else None
         if holder is None:
             return None, False
         if holder.host == socket.gethostname():
@@ -160,7 +161,7 @@ def _parse(text: bytes) -> Holder | None:
         values = json.loads(text)
         holder = Holder(**{entry.name: values[entry.name] for entry in fields(Holder)})
         return holder if isinstance(holder.pid, int) and isinstance(holder.host, str) else None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from radps_mpi.errors import DataError, StorageError, UsageError
+from radps_mpi.io.durable import open_regular
 from radps_mpi.io.run_lock import Holder, read_holder
 
 SUFFIX = ".radps"
@@ -114,9 +115,9 @@ def read_provenance(root: Path) -> list[dict[str, Any]]:
 
 
 def read_small(path: Path) -> bytes | None:
-    """The content of a side file, None if there is none. DataError if it is too long to be one."""
+    """The content of a side file, None if there is none. DataError if it is too long to be one, or no file."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_SIDE_FILE_BYTES + 1)
     except FileNotFoundError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
@@ -34,6 +35,11 @@ from radps_mpi.parallel import all_or_none, merge_disjoint, on_root
 from radps_mpi.parallel.types import Comm
 
 
+def _structure_bytes(metas: Sequence[ObservationMeta]) -> int:
+    """More than HDF5 writes beside the data: about each observation and about the file."""
+    return (len(metas) + 1) << 14
+
+
 def partial_path(final: Path) -> Path:
     """Where a store is written until it is complete."""
     return final.with_name(final.name + ".partial")
@@ -43,6 +49,9 @@ def lay_out(partial: Path, metas: Sequence[ObservationMeta]) -> None:
     """Create the whole structure of the file, by one process: then nobody else changes HDF5 metadata."""
     with durable.naming(partial, "creating it"):
         partial.parent.mkdir(parents=True, exist_ok=True)
+    layouts = [layout for meta in metas for layout in dataset_layout(meta).values()]
+    data_bytes = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype, _, _ in layouts)
+    durable.make_sure_of_room(partial, data_bytes + 2 * _structure_bytes(metas))  # now, and when it is completed
     with hdf5.create_file(partial) as file:
         hdf5.set_text(file, "format", FORMAT)
         file.attrs["version"] = np.int64(VERSION)
@@ -141,6 +150,8 @@ def finish(
 ) -> None:
     """Complete the partial store of ``final``, make it durable and put it in its place. Collective."""
     partial = partial_path(final)
+    scratch = partial.with_name(partial.name + ".room")  # attributes and seal lie behind what was reserved
+    on_root(comm, f"completing {partial}", lambda: durable.make_sure_of_room(scratch, _structure_bytes(metas)))
     on_root(comm, f"completing {partial}", lambda: _write_metadata(partial, metas, times_s, factors))
     faults.reach("ingest-before-sync")
     with all_or_none(comm, f"syncing {partial}"), durable.naming(partial, "syncing it"):

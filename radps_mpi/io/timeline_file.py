@@ -1,7 +1,7 @@
 """The timeline of a run as one JSON file in the Trace Event Format, which ui.perfetto.dev and chrome://tracing show.
 
-One process per rank, complete events ("ph": "X") in microseconds since the run began. Format: the document "Trace Event
-Format" of the Chromium project.
+One process per rank, complete events ("ph": "X") in microseconds since the run began; "dur" is what they took on the wall,
+"tdur" the processor time. Format: the document "Trace Event Format" of the Chromium project.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from radps_mpi.io.durable import naming, write_at
 from radps_mpi.parallel import all_or_none, on_root
 from radps_mpi.parallel.exchange import gather_everywhere
 from radps_mpi.parallel.types import Comm
-
-Span = tuple[str, float, float, dict[str, int]]
+from radps_mpi.timeline import Span
 
 
 def write_timeline(comm: Comm, path: Path, spans: Sequence[Span]) -> None:
-    """Write every rank's ``spans`` (name, start, duration in seconds, details) into one file; collective.
+    """Write every rank's ``spans`` into one file; collective.
 
     Raises
     ------
@@ -58,8 +57,8 @@ def _events(rank: int, nrank: int, spans: Sequence[Span]) -> bytes:
     """This rank's part of the file; rank 0's opens the document, the last one's closes it."""
     label = {"name": f"rank {rank} on {socket.gethostname()}"}
     events: list[dict[str, Any]] = [{"name": "process_name", "ph": "M", "pid": rank, "tid": 0, "args": label}]
-    for what, start_s, duration_s, details in spans:
-        times = {"ts": round(1e6 * start_s, 1), "dur": round(1e6 * duration_s, 1)}
+    for what, start_s, wall_s, cpu_s, details in spans:
+        times = {"ts": round(1e6 * start_s, 1), "dur": round(1e6 * wall_s, 1), "tdur": round(1e6 * cpu_s, 1)}
         events.append({"name": what, "ph": "X", "pid": rank, "tid": 0, **times, "args": details})
     text = ",\n".join(json.dumps(event) for event in events)
     opening = '{"displayTimeUnit": "ms", "traceEvents": [\n' if rank == 0 else ",\n"

@@ -22,7 +22,7 @@ from radps_mpi.data.axis import FRAMES
 from radps_mpi.data.observation import REPORT_FIELDS, IngestReport, ObservationMeta
 from radps_mpi.errors import DataError, UsageError
 from radps_mpi.io import hdf5
-from radps_mpi.io.durable import as_bytes, checksum
+from radps_mpi.io.durable import as_bytes, checksum, naming
 from radps_mpi.io.seal import check_seal
 
 FORMAT = "radps_mpi visibility store"
@@ -164,6 +164,8 @@ def refuse_output(path: str, *, overwrite: bool) -> None:
     """UsageError if a store can't or mustn't be written at ``path``."""
     if not path.endswith(SUFFIX):
         raise UsageError(f"-o/--output: {path!r} must end in {SUFFIX}, by which a store is known")
+    if os.path.isdir(path):
+        raise UsageError(f"{path} is a directory: choose another name")
     if os.path.lexists(path) and not overwrite:
         raise UsageError(f"{path} exists: choose another name, or replace it with --overwrite")
 
@@ -171,8 +173,10 @@ def refuse_output(path: str, *, overwrite: bool) -> None:
 def forget_finished_ingest(path: Path) -> None:
     """Remove the progress of an ingest into ``path`` that was killed when the store was in its place already."""
     partial = path.with_name(path.name + ".partial")
-    if not partial.exists():
-        partial.with_name(partial.name + ".progress").unlink(missing_ok=True)
+    progress = partial.with_name(partial.name + ".progress")
+    with naming(progress, "removing it"):
+        if not partial.exists():
+            progress.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ GUESSED_CYCLES = 3
 NAME = "plan"
 """Imagename of a plan that isn't given one."""
 
+_MOST = 1e18
+"""Of a run's seconds, ranks or bytes: beyond it something is damaged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -98,7 +101,8 @@ def make_plan(
     work, notes = _work(comm, description, request, [run for _, run in runs])
     here = with_host(machine)
     corrections = corrections_from([run for _, run in runs], here)
-    curve = scaling.cost_curve(work, here, request.most_nodes, corrections)
+    threads = config.parallel.threads if "threads" in flat else 0
+    curve = scaling.cost_curve(work, here, request.most_nodes, corrections, threads=min(threads, here.cores_per_node))
     best = scaling.recommended(curve, here)
     if not scaling.fits(best, here):
         notes.append("warning: no way to spread the job fits into the memory of these nodes")
@@ -182,20 +186,24 @@ def measured_runs(root: Path) -> list[MeasuredRun]:
     """The runs of a run directory that went from beginning to end in one job, and are described as this version does."""
     runs, before = [], ""
     for event in read_provenance(root):
+        if not isinstance(event, dict):
+            continue  # damaged: of what it says nothing more is known
         entry = event.get("measured") if event.get("event") == "finished" and before == "started" else None
         before = str(event.get("event"))
         if isinstance(entry, dict):
             try:
                 runs.append(run_of_entry(entry))
-            except (DataError, KeyError, TypeError, AttributeError):
-                continue  # another version's
+            except (DataError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
+                continue  # another version's, or damaged
     return runs
 
 
 def run_of_entry(entry: Mapping[str, Any], span_seconds: Mapping[str, float] | None = None) -> MeasuredRun:
-    """The ``measured`` entry of provenance.json. DataError, KeyError or TypeError if it isn't one of this version."""
+    """The ``measured`` entry of provenance.json. DataError, or what Python says of nonsense, if it isn't one."""
     layout = Layout(int(entry["ranks"]), int(entry["threads"]), int(entry["nodes"]))
     seconds = {str(name): float(spent) for name, spent in entry["seconds"].items()}
-    return MeasuredRun(
-        Work.from_dict(entry["work"]), layout, seconds, span_seconds or {}, int(entry["peak_memory_bytes"])
-    )
+    memory_bytes = int(entry["peak_memory_bytes"])
+    counts = (layout.ranks, layout.threads, layout.nodes, memory_bytes)
+    if not all(1 <= n <= _MOST for n in counts) or not all(0.0 <= s <= _MOST for s in seconds.values()):
+        raise DataError("a measured run took what no run takes")
+    return MeasuredRun(Work.from_dict(entry["work"]), layout, seconds, span_seconds or {}, memory_bytes)

@@ -12,20 +12,21 @@ from typing import Any
 from radps_mpi.constants import ARCSEC_RAD
 from radps_mpi.errors import StorageError, UsageError
 from radps_mpi.journey.plan import Plan
-from radps_mpi.planning.model import MAJOR, MINOR, Prediction
+from radps_mpi.planning.model import MAJOR, MINOR, Layout, Prediction
 from radps_mpi.planning.resources import human_bytes
 from radps_mpi.units import format_duration, format_frequency
 
 
 def plan_lines(plan: Plan, machine_source: str) -> list[str]:
     """The whole plan. ``machine_source`` says where the machine's constants come from."""
-    lines = [*_subject(plan), *_machine(plan, machine_source), "", *_best(plan), "", *_curve(plan)]
+    lines = [*subject(plan), *_machine(plan, machine_source), "", *_best(plan), "", *_curve(plan)]
     if plan.strong:
         lines += ["", *_scaling(plan), "", *_variants(plan)]
     return [*lines, *(["", *plan.notes] if plan.notes else [])]
 
 
-def _subject(plan: Plan) -> list[str]:
+def subject(plan: Plan) -> list[str]:
+    """What is to be imaged: data, image, work, disk."""
     w, low, high = plan.work, *plan.channels_hz
     cell = [c / ARCSEC_RAD for c in plan.config.image.cell_rad]
     proposed = f" (proposed: {', '.join(plan.proposed)})" if plan.proposed else ""
@@ -64,7 +65,7 @@ def _best(plan: Plan) -> list[str]:
     memory = best.memory
     largest = max(memory.parts_bytes, key=lambda name: memory.parts_bytes[name])
     lines = [
-        f"best: {_spread(best)}: {format_duration(best.seconds)}, {best.core_hours:.3g} core-hours, "
+        f"best: {spread(best.layout)}: {format_duration(best.seconds)}, {best.core_hours:.3g} core-hours, "
         f"{human_bytes(memory.peak_bytes)} per rank (most in {largest})",
     ]
     if w.cycles:
@@ -79,8 +80,8 @@ def _parts(head: str, prediction: Prediction) -> list[str]:
     return table([*rows, ["in all", _seconds(prediction.seconds), ""]])
 
 
-def _spread(p: Prediction) -> str:
-    layout = p.layout
+def spread(layout: Layout) -> str:
+    """'16 ranks x 1 thread on 1 node'."""
     threads = f" x {layout.threads} thread{'s' * (layout.threads > 1)}"
     return f"{layout.ranks} rank{'s' * (layout.ranks > 1)}{threads} on {layout.nodes} node{'s' * (layout.nodes > 1)}"
 

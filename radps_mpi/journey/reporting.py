@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
 
-from radps_mpi import alarm
+from radps_mpi import alarm, streams
 from radps_mpi.data.cycle_report import CycleReport
 from radps_mpi.errors import RadpsError, printable
 from radps_mpi.imaging.stopping import ControlState
@@ -39,8 +38,7 @@ class Reporter:
         """One line on stderr and in the log."""
         if self._rank == 0:
             text = printable(text)
-            sys.stderr.write(f"radps: {text}\n")
-            sys.stderr.flush()
+            streams.tell(f"radps: {text}\n")
             self._keep(lambda: self._append(f"{now_text()} {text}\n"))
 
     def phase(self, phase: str, total: int, done: int = 0) -> None:
@@ -96,5 +94,5 @@ class Reporter:
             write()
         except (OSError, RadpsError) as error:
             if not self._refused:
-                sys.stderr.write(f"radps: warning: reports of this run can't be written: {error}\n")
+                streams.tell(f"radps: warning: reports of this run can't be written: {error}\n")
             self._refused = True

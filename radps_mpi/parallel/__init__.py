@@ -1,5 +1,10 @@
 """The only importer of mpi4py: start-up, collective errors, fixed-tree reductions, rank logs."""
 
+import os
+
+# Open MPI's shared file pointers, which nobody here uses, crash for files whose path is longer than 240 characters.
+os.environ.setdefault("OMPI_MCA_sharedfp", "^lockedfile")
+
 from radps_mpi.parallel.collective import (
     RemoteRankError,
     all_or_none,

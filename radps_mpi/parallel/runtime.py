@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import traceback
+from contextlib import suppress
 from types import TracebackType
 
 from mpi4py import MPI
@@ -47,8 +48,9 @@ def abort_on_uncaught_errors(comm: MPI.Intracomm) -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, error, trace))
-        sys.stderr.write(f"radps: uncaught error on rank {comm.rank} of {comm.size}\n{text}")
-        sys.stderr.flush()
+        with suppress(OSError):  # nothing may keep this rank from ending the job
+            sys.stderr.write(f"radps: uncaught error on rank {comm.rank} of {comm.size}\n{text}")
+            sys.stderr.flush()
         if comm.size > 1:
             time.sleep(_LAST_WORDS_S)
             comm.Abort(EXIT_FAILURE)

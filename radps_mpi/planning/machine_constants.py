@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,9 @@ from radps_mpi.units import did_you_mean
 
 MACHINE_VERSION = 1
 """Written as ``machine_version`` into every file; files of another version are refused."""
+
+_LARGEST = 1e18
+"""Of any constant, whatever its unit: beyond it sums overflow and plans are nonsense."""
 
 
 def _c(default: float, meaning: str) -> Any:
@@ -91,7 +93,7 @@ def machine_of_toml(text: str, source: str) -> Machine:
     """
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in brackets
         raise UsageError(f"{source}: not valid TOML: {error}") from None
     version = values.pop("machine_version", None)
     if version != MACHINE_VERSION:
@@ -110,8 +112,8 @@ def _check(label: str, value: object, kind: str) -> None:
         raise UsageError(f"{label}: {value!r} is not {'a text' if kind == 'str' else 'a number'}")
     if isinstance(value, str):
         return
-    if not 0 <= value < math.inf:
-        raise UsageError(f"{label}: {value} is outside the allowed range: at least 0")
+    if not 0 <= value <= _LARGEST:
+        raise UsageError(f"{label}: {value} is outside the allowed range: 0 to {_LARGEST:g}")
     if label.endswith("bytes_s") and value == 0:
         raise UsageError(f"{label}: a rate has to be above 0")
 

@@ -68,7 +68,7 @@ class Prediction:
     parts: tuple[Part, ...]
     memory: RankMemory
     cores: int
-    """Taken by the job: whole nodes where there are several, else those that its ranks use."""
+    """Taken by the job: whole nodes where there are several, else those that its ranks use or whose memory they need."""
 
     @property
     def seconds(self) -> float:
@@ -121,9 +121,16 @@ def predict(
         cost.major_cycles(), cost.products(),
     )
     parts = tuple(_corrected(part, corrections.seconds.get(part.name, 1.0)) for part in made)
-    used = machine.cores_per_node if layout.nodes > 1 else min(machine.cores_per_node, layout.ranks * layout.threads)
     corrected = replace(memory, parts_bytes={k: corrections.memory * v for k, v in memory.parts_bytes.items()})
-    return Prediction(layout, parts, corrected, used * layout.nodes)
+    return Prediction(layout, parts, corrected, _cores_taken(machine, layout, corrected))
+
+
+def _cores_taken(machine: Machine, layout: Layout, memory: RankMemory) -> int:
+    """By ranks and threads, or by the memory that goes with a core: nobody else can use the cores of a node without any."""
+    if layout.nodes > 1:
+        return machine.cores_per_node * layout.nodes
+    share = layout.ranks * memory.peak_bytes / machine.memory_per_node_bytes
+    return min(machine.cores_per_node, max(layout.ranks * layout.threads, math.ceil(share * machine.cores_per_node)))
 
 
 def _corrected(part: Part, factor: float) -> Part:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from radps_mpi.planning.machine import memory_limits_bytes, memory_of_host_bytes
 
-_CACHE_SHARE = 0.25
+CACHE_SHARE = 0.25
 """Part of a rank's memory given to visibilities kept between major cycles; the rest is for grids, planes and libraries."""
 
 
@@ -17,7 +17,7 @@ def memory_per_rank_bytes(ranks_on_node: int) -> int:
 
 def cache_bytes(memory_bytes: int) -> int:
     """Memory for the cache of weighted visibilities."""
-    return int(_CACHE_SHARE * memory_bytes)
+    return int(CACHE_SHARE * memory_bytes)
 
 
 def human_bytes(nbytes: float) -> str:

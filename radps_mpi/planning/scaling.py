@@ -28,12 +28,15 @@ def fits(prediction: Prediction, machine: Machine) -> bool:
     return prediction.memory.peak_bytes * prediction.layout.ranks_per_node <= machine.memory_per_node_bytes
 
 
-def best_on(work: Work, machine: Machine, nodes: int, corrections: Corrections = NO_CORRECTIONS) -> Prediction:
+def best_on(
+    work: Work, machine: Machine, nodes: int, corrections: Corrections = NO_CORRECTIONS, *, threads: int = 0
+) -> Prediction:
     """The quickest job on so many nodes, whole ones: ranks and threads share out the cores. Of jobs that fit into memory; where
-    none does, the one that needs least."""
+    none does, the one that needs least. ``threads`` of a rank, at most the cores, where they are chosen already."""
     cores = machine.cores_per_node
-    per_node = sorted({max(1, cores >> k) for k in range(cores.bit_length())}, reverse=True)
-    layouts = [Layout(ranks * nodes, cores // ranks, nodes) for ranks in per_node]
+    most = cores // max(1, threads)
+    per_node = sorted({max(1, most >> k) for k in range(most.bit_length())}, reverse=True)
+    layouts = [Layout(ranks * nodes, threads or cores // ranks, nodes) for ranks in per_node]
     made = [predict(work, machine, layout, corrections) for layout in layouts]
     fitting = [p for p in made if fits(p, machine)]
     if not fitting:
@@ -41,10 +44,22 @@ def best_on(work: Work, machine: Machine, nodes: int, corrections: Corrections =
     return min(fitting, key=lambda p: p.seconds)
 
 
-def cost_curve(work: Work, machine: Machine, most_nodes: int, corrections: Corrections = NO_CORRECTIONS) -> list[Prediction]:
-    """The best job on 1, 2, 4, ... nodes, and on ``most_nodes``."""
-    counts = sorted({min(1 << k, most_nodes) for k in range(most_nodes.bit_length() + 1)})
-    return [best_on(work, machine, nodes, corrections) for nodes in counts]
+def cost_curve(
+    work: Work, machine: Machine, most_nodes: int, corrections: Corrections = NO_CORRECTIONS, *, threads: int = 0
+) -> list[Prediction]:
+    """The best job on 1, 2, 4, ... cores of one node, where it fits into their part of the memory, on 1, 2, 4, ... whole nodes,
+    and on ``most_nodes``; ``threads`` as of :func:`best_on`."""
+    cores = machine.cores_per_node
+    parts = [_part_of_node(machine, 1 << k) for k in range(cores.bit_length()) if threads <= 1 << k < cores]
+    on_parts = [(best_on(work, part, 1, corrections, threads=threads), part) for part in parts]
+    whole = [best_on(work, machine, nodes, corrections, threads=threads) for nodes in rank_counts(most_nodes)]
+    return [*(prediction for prediction, part in on_parts if fits(prediction, part)), *whole]
+
+
+def _part_of_node(machine: Machine, cores: int) -> Machine:
+    """Some cores of a node as if they were one, with as large a part of its memory."""
+    memory = machine.memory_per_node_bytes * cores // machine.cores_per_node
+    return replace(machine, cores_per_node=cores, memory_per_node_bytes=memory)
 
 
 def recommended(curve: Sequence[Prediction], machine: Machine) -> Prediction:

@@ -133,4 +133,14 @@ class Work:
         wanted = {f.name: kinds[str(f.type)] for f in fields(cls)}
         if values.keys() != wanted.keys() or not all(isinstance(values[n], kind) for n, kind in wanted.items()):
             raise DataError("a measured run is described by other quantities than this version knows")
+        if not all((name in _ABOVE_ZERO) <= value <= _LARGEST for name, value in values.items()):
+            raise DataError("a measured run is described by numbers that no run has")
         return cls(**values)
+
+
+_ABOVE_ZERO = frozenset({
+    "channels", "ny", "nx", "block_channels", "groups", "rows", "row_chunk", "native_channels", "polarisations", "support",
+    "padded_v", "padded_u", "plane_v", "plane_u", "real_bytes",
+})  # fmt: skip
+_LARGEST = 1e18
+"""Of bytes, iterations or anything else that is counted."""

@@ -106,7 +106,7 @@ def parse_sky(text: str, source: str, *, centre: Direction, nchan: int, middle_h
     """
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in brackets
         raise DataError(f"{source}: not valid TOML: {error}") from None
     top = _Entry(source, raw, ("frame", "component"))
     frame = raw.get("frame", "LSRK")

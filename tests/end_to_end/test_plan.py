@@ -93,6 +93,7 @@ def test_the_table_names_guesses_and_that_the_machine_was_not_measured(tmp_path:
 @pytest.mark.parametrize(("args", "status", "message"), [
     (["plan"], 64, "no inputs"),
     (["plan", "--channels", "8"], 64, "needs --channels and --rows"),
+    (["plan", "--channels", "1000000000000", "--rows", "9"], 64, "--channels: 1000000000000 is outside the allowed range"),
     (["plan", "--channels", "8", "--rows", "0"], 64, "--rows: 0 is outside the allowed range"),
     (["plan", "--channels", "8", "--rows", "9", "--polarisations", "3"], 64, "--polarisations: 3 is not a set"),
     (["plan", "--channels", "8", "--rows", "9", "--telescope", "VLBA"], 64, "--telescope: 'VLBA' is not one of"),

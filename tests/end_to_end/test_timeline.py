@@ -29,5 +29,6 @@ def test_a_timeline_shows_every_rank_and_every_part_of_the_run(galaxy: Path, tmp
     assert parts <= {e["name"] for e in spans}
     assert sorted(e["args"]["channel"] for e in spans if e["name"] == "restore and write products") == list(range(40))
     assert all(e["ts"] >= 0 and e["dur"] >= 0 for e in spans)
+    assert sum(e["tdur"] for e in spans if e["name"] == "minor cycle") > 0.0 and all(e["tdur"] >= 0 for e in spans)
     end = max(e["ts"] + e["dur"] for e in spans)
     assert 1e4 < end < 120e6, "microseconds"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def made_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MeasurementSet of which the store has 80 kB."""
+    path = tmp_path_factory.mktemp("sets") / "small.ms"
+    jobs.succeed(["simulate", "--ms", path, "--nantenna=8", "--nintegration=20", "--nchan=4"])
+    return path
 
 
 def fill(folder: Path) -> Path:
@@ -89,6 +98,46 @@ def test_room_for_the_visibility_store_is_looked_for_too(tmp_path: Path, small_d
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
+@pytest.mark.parametrize("free_bytes", [8192, 16384, 100_000])
+@pytest.mark.fault(
+    "disk", "a real disk (tmpfs) with 8 to 100 kB free, radps ingest",
+    "status 74, one line with the bytes needed; nothing left",
+)  # fmt: skip
+def test_a_store_is_refused_where_a_library_would_crash_for_want_of_room(
+    made_set: Path, small_disk: Path, free_bytes: int
+) -> None:
+    with open(fill(small_disk), "r+b") as file:
+        file.truncate(file.seek(0, os.SEEK_END) - free_bytes)
+    refused = jobs.run_radps(["ingest", made_set, "-o", small_disk / "a.vis.h5"])
+    assert refused.returncode == 74, refused.stderr
+    (line,) = jobs.error_lines(refused)
+    assert "a.vis.h5.partial: No space left on device while reserving its space" in line and "bytes needed" in line
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.fault(
+    "disk", "a real disk (tmpfs) that fills up during an ingest",
+    "status 74, one line with the bytes needed; the next ingest succeeds and verifies",
+)  # fmt: skip
+def test_a_disk_that_fills_up_during_an_ingest_ends_it_and_the_next_goes_on(
+    made_set: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    args, hold = ["ingest", made_set, "-o", small_disk / "a.vis.h5"], tmp_path / "hold"
+    hold.touch()
+    with jobs.Job(args, 2, {"RADPS_FAULT": "ingest-chunk:1:0:wait", "RADPS_FAULT_HOLD": str(hold)}) as job:
+        assert job.wait_until(lambda: hold.read_text() == "reached")
+        filler = fill(small_disk)
+        hold.unlink()
+        done = job.finish(30)
+    assert done.returncode == 74, done.stderr
+    (line,) = jobs.error_lines(done)
+    assert "No space left on device" in line and "bytes needed" in line
+    filler.unlink()
+    jobs.succeed(args, 2)
+    jobs.succeed(["verify", small_disk / "a.vis.h5"])
+    assert [path.name for path in small_disk.iterdir()] == ["a.vis.h5"]
+
+
 @pytest.mark.fault(
     "disk", "a real disk (tmpfs) that fills up in the first minor cycles",
     "status 74 within 10 s, one line with file and bytes needed; resumed once there is room: same hashes as an undisturbed run",
@@ -105,6 +154,21 @@ def test_a_disk_that_fills_up_ends_the_job_and_the_next_goes_on(
     (small_disk / "filler").unlink()
     jobs.succeed(["resume", imagename], 3)
     assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
+
+
+@pytest.mark.fault("disk", "a full disk under the run's messages (stderr to /dev/full)", "the run ends well all the same")
+def test_messages_that_a_full_disk_refuses_stop_no_run(small_store: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "radps_mpi", "image", small_store, "--imagename", tmp_path / "cube", *jobs.IMAGE]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stderr=full, env=jobs.environment(), check=False, timeout=60)
+    assert done.returncode == 0
+    assert (tmp_path / "cube.image.fits").exists()
+
+
+def test_paths_longer_than_mpi_libraries_expect_are_written_to(small_store: Path, tmp_path: Path) -> None:
+    imagename = tmp_path / ("a" * 200) / ("b" * 200) / "cube"
+    jobs.succeed(["image", small_store, "--imagename", imagename, *jobs.IMAGE], 2)
+    assert Path(f"{imagename}.image.fits").exists()
 
 
 @pytest.mark.fault(

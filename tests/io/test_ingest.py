@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from casacore.tables import table
@@ -20,7 +23,8 @@ from support.measurement_sets import (
     uvw_of,
 )
 
-from radps_mpi.errors import DataError, UsageError
+from radps_mpi.errors import DataError, OutOfTimeError, StorageError, UsageError
+from radps_mpi.io import ingest_turn
 from radps_mpi.io.ingest import ingest, report_lines
 from radps_mpi.io.selection import Selection
 from radps_mpi.io.visibility_store import VisibilityStore
@@ -320,3 +324,146 @@ def test_a_set_without_rows_is_refused(tmp_path: Path) -> None:
     source = make_set(tmp_path / "empty.ms", ntime=0)
     with pytest.raises(DataError, match="no rows are selected: the MeasurementSet has no rows"):
         store_of(source, tmp_path / "a.vis.h5")
+
+
+# Going on with what an earlier job has left --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the store will be of an ingest that was stopped behind two of its four chunks."""
+    monkeypatch.setattr("radps_mpi.parallel.stints.alarm.asked", lambda: "SIGUSR1" if turned(tmp_path) >= 2 else "")
+    with pytest.raises(OutOfTimeError):
+        store_of(made, tmp_path / "a.vis.h5")
+    monkeypatch.undo()
+    assert progress_of(tmp_path)["observations"][0]["chunks"] == 2
+    return tmp_path / "a.vis.h5"
+
+
+def turned(folder: Path) -> int:
+    """Chunks of the unfinished store that have a checksum."""
+    with h5py.File(folder / "a.vis.h5.partial", "r") as file:
+        return int(file["observation_00000/row_checksum"][...].any(axis=1).sum())
+
+
+def progress_of(folder: Path) -> Any:
+    return json.loads((folder / "a.vis.h5.partial.progress").read_text().splitlines()[0])
+
+
+def chunks_turned(monkeypatch: pytest.MonkeyPatch, made: Path, path: Path) -> int:
+    """How many chunks finishing the ingest takes; what comes of it is what comes of one in a go."""
+    done = []
+    real = ingest_turn.write_rows
+    monkeypatch.setattr(ingest_turn, "write_rows", lambda *args: (done.append(args), real(*args)))
+    with store_of(made, path) as store, store_of(made, path.with_name("straight.vis.h5")) as straight:
+        assert store.fingerprint() == straight.fingerprint()
+        store.verify(0, 0, 8)
+    assert sorted(p.name for p in path.parent.glob("*.h5*")) == ["a.vis.h5", "straight.vis.h5"]
+    return len(done) - 4
+
+
+@pytest.mark.fault(
+    "time", "SIGUSR1 heard (injected) behind the second of four chunks of an ingest",
+    "goes on behind them to the same store",
+)  # fmt: skip
+def test_an_ingest_goes_on_behind_the_chunks_that_are_done(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert chunks_turned(monkeypatch, made, stopped) == 2
+
+
+@pytest.mark.parametrize("table_name", ["SPECTRAL_WINDOW", "FIELD", "ANTENNA"])
+@pytest.mark.fault("data", "a subtable changed between a stopped ingest and the next", "starts over, to the same store")
+def test_a_subtable_that_has_changed_makes_ingest_start_over(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch, table_name: str
+) -> None:
+    data = made / table_name / "table.f0"
+    os.utime(data, ns=(1, 1))
+    assert chunks_turned(monkeypatch, made, stopped) == 4
+
+
+def test_a_lock_that_a_reader_has_written_changes_nothing(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made / "table.lock").touch()
+    assert chunks_turned(monkeypatch, made, stopped) == 2
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "junk", "device"])
+@pytest.mark.fault(
+    "corruption", "an ingest's progress with a changed digit, cut short, rubbish, or a device in its place",
+    "starts over, to the same store",
+)  # fmt: skip
+def test_damaged_progress_makes_ingest_start_over(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    path = stopped.with_name(stopped.name + ".partial.progress")
+    text = path.read_bytes()
+    if damage == "device":
+        path.unlink()
+        path.symlink_to("/dev/zero")
+    else:
+        digit = text.index(b'"chunks": 2') + len(b'"chunks": ')
+        flipped = text[:digit] + b"3" + text[digit + 1 :]
+        path.write_bytes({"flip": flipped, "cut": text[:-20], "junk": b"\xff\n[["}[damage])
+    assert chunks_turned(monkeypatch, made, stopped) == 4
+
+
+@pytest.mark.fault("corruption", "a torn list of rows in an unfinished store", "starts over, to the same store")
+def test_a_list_of_rows_that_was_torn_makes_ingest_start_over(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(stopped.with_name(stopped.name + ".partial"), "r+") as file:
+        rows = file["observation_00000/source_row"]
+        rows[33] = rows[34]  # half of the chunk's in the order of the store, half as they were listed
+    assert chunks_turned(monkeypatch, made, stopped) == 4
+
+
+@pytest.mark.fault("corruption", "an unfinished store cut short", "starts over, to the same store")
+def test_an_unfinished_store_that_is_damaged_makes_ingest_start_over(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.truncate(stopped.with_name(stopped.name + ".partial"), 1000)
+    assert chunks_turned(monkeypatch, made, stopped) == 4
+
+
+@pytest.mark.fault(
+    "disk", "an error of storage (injected) when an ingest is to be finished",
+    "the next goes on behind the chunks that were done",
+)  # fmt: skip
+def test_a_file_system_that_refuses_costs_no_chunk_that_was_done(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="full"):
+        patch.setattr("radps_mpi.io.ingest.finish", full)
+        store_of(made, stopped)
+    assert chunks_turned(monkeypatch, made, stopped) == 2
+
+
+@pytest.mark.fault("data", "a column removed between a stopped ingest and the next", "refused; what was done is untouched")
+def test_data_that_cannot_be_used_leave_nothing_behind(stopped: Path, made: Path) -> None:
+    with table(str(made), readonly=False, ack=False) as main:
+        main.removecols(["FLAG_ROW"])
+    with pytest.raises(DataError):
+        store_of(made, stopped)
+    assert progress_of(stopped.parent)["observations"][0]["chunks"] == 2, "what can't be planned touches nothing"
+
+
+@pytest.mark.fault("hostile", "a symbolic link in place of an unfinished store", "what it leads to is untouched")
+def test_a_link_in_the_place_of_an_unfinished_store_leads_nowhere(made: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    (tmp_path / "a.vis.h5.partial").symlink_to(victim)
+    store_of(made, tmp_path / "a.vis.h5").close()
+    assert victim.read_text() == "untouched" and not (tmp_path / "a.vis.h5").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["a.vis.h5.partial", "a.vis.h5.partial.progress"])
+@pytest.mark.fault("disk", "a folder in place of an unfinished store or its progress", "refused by name")
+def test_a_folder_in_the_way_is_refused_by_name(made: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(StorageError, match=name):
+        store_of(made, tmp_path / "a.vis.h5")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from support.measurement_sets import make_set
 
 from radps_mpi.errors import RadpsError
 from radps_mpi.io.ingest import ingest
+from radps_mpi.io.ingest_slab import Buffers
 from radps_mpi.io.selection import Selection
 from radps_mpi.io.visibility_store import VisibilityStore
 from radps_mpi.parallel import on_root, world
@@ -106,6 +108,30 @@ def test_a_read_error_on_one_rank_is_everyones(mpi_tmp_path: Path, monkeypatch: 
     if comm.rank == comm.size - 1:
         monkeypatch.setattr(ingest_turn, "read_slab", broken)
     with pytest.raises((RadpsError, OSError), match="the disk is on fire"):
+        ingest(comm, [str(source)], [Selection()], mpi_tmp_path / "a.vis.h5")
+    comm.Barrier()
+    assert list(mpi_tmp_path.glob("*.h5*")) == []
+
+
+@pytest.mark.mpi
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", ["read FLAG", "turned vis", "received vis", "sorted vis"])
+@pytest.mark.fault("ranks", "no memory left on one rank of an ingest: {name}", "all ranks raise; nothing left")
+def test_a_rank_without_memory_does_not_leave_the_others_waiting(
+    mpi_tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    comm = world()
+    source = mpi_tmp_path / "made.ms"
+    on_root(comm, "making a set", lambda: make_set(source))
+    real = Buffers.take
+
+    def take(self: Buffers, wanted: str, *shape: Any) -> Any:
+        if wanted == name and comm.rank == comm.size - 1:
+            raise MemoryError(f"no memory for {name}")
+        return real(self, wanted, *shape)
+
+    monkeypatch.setattr(Buffers, "take", take)
+    with pytest.raises((RadpsError, MemoryError), match=f"no memory for {name}"):
         ingest(comm, [str(source)], [Selection()], mpi_tmp_path / "a.vis.h5")
     comm.Barrier()
     assert list(mpi_tmp_path.glob("*.h5*")) == []

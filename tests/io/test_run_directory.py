@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from radps_mpi import alarm
 from radps_mpi.errors import DataError, UsageError
 from radps_mpi.io import run_lock
-from radps_mpi.io.run_directory import RunDirectory, contained
-from radps_mpi.io.run_status import Status, read_provenance, read_status, run_directory_of
+from radps_mpi.io.run_directory import CONFIG_NAME, RunDirectory, contained
+from radps_mpi.io.run_status import PROVENANCE_NAME, STATUS_NAME, Status, read_provenance, read_status, run_directory_of
 from radps_mpi.parallel import world
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -237,3 +238,37 @@ def test_configuration_and_convergence_are_kept_whole(run: RunDirectory) -> None
     run.write_convergence(["cycle", "peak_jy"], [[1, 0.5], [2, 0.25], [3, 0.125]])
     assert (run.root / "convergence.csv").read_text().splitlines() == ["cycle,peak_jy", "1,0.5", "2,0.25", "3,0.125"]
     assert run.logs.is_dir()
+
+
+@pytest.mark.timeout(20, method="signal")
+@pytest.mark.fault(
+    "hostile", "a pipe in place of status, parameters, provenance, log",
+    "refused or set aside; nobody waits", times=4,
+)  # fmt: skip
+def test_a_pipe_in_a_file_s_place_keeps_nobody_waiting(run: RunDirectory) -> None:
+    for name in (STATUS_NAME, CONFIG_NAME, PROVENANCE_NAME, "logs/radps.log"):
+        os.mkfifo(run.root / name)
+    with pytest.raises(DataError, match=r"config\.toml: is not a regular file"):
+        run.read_config()
+    with pytest.raises(DataError, match=r"status\.json: is not a regular file"):
+        read_status(run.root)
+    run.add_event("started")  # what can't be read is set aside
+    assert [event["event"] for event in read_provenance(run.root)] == ["started"]
+    with pytest.raises(OSError, match="No such device"):
+        alarm.open_log(run.logs / "radps.log")
+
+
+@pytest.mark.timeout(20, method="signal")
+@pytest.mark.parametrize("text", [None, b"[" * 4096], ids=["a pipe", "nonsense"])
+@pytest.mark.fault("two runs", "a pipe or nonsense in place of the lock", "taken for nobody's; nobody waits")
+def test_a_lock_that_names_nobody_is_nobody_s(tmp_path: Path, text: bytes | None) -> None:
+    lock = tmp_path / run_lock.LOCK_NAME
+    os.mkfifo(lock) if text is None else lock.write_bytes(text)
+    assert run_lock.read_holder(tmp_path) == (None, False)
+
+
+@pytest.mark.fault("hostile", "a device in place of the parameters", "refused by name")
+def test_a_device_in_a_file_s_place_is_not_read(run: RunDirectory) -> None:
+    (run.root / CONFIG_NAME).symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="is not a regular file"):
+        run.read_config()

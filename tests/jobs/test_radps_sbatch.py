@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -23,6 +24,8 @@ class Site:
         (root / "jobs").mkdir()
         (root / "runs").mkdir()
         (root / "jobs" / "environment.sh").write_text("")
+        (root / "radps_mpi" / "slurm").mkdir(parents=True)
+        shutil.copy(REPOSITORY / "radps_mpi" / "slurm" / "attempt.sh", root / "radps_mpi" / "slurm")
         self.command("scontrol", "")
         self.command("mpirun", "exit 0")
         self.launcher_ends_with(0)

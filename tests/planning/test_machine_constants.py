@@ -32,6 +32,9 @@ def test_a_file_may_leave_constants_out() -> None:
     ("machine_version = 1\nmemory_bytes_s = 0", "memory_bytes_s: a rate has to be above 0"),
     ("machine_version = 1\ncalibrated = 3", "calibrated: 3 is not a text"),
     ("machine_version =", "not valid TOML"),
+    pytest.param("machine_version = 1\nx = " + "[" * 100_000, "not valid TOML", id="brackets"),
+    pytest.param("machine_version = " + "9" * 5000, "not valid TOML", id="digits"),
+    pytest.param("machine_version = 1\ncores_per_node = " + "9" * 400, "outside the allowed range: 0 to 1e+18", id="digits"),
 ])  # fmt: skip
 def test_what_cannot_be_a_machine_is_refused_by_name(text: str, message: str) -> None:
     with pytest.raises(UsageError) as refused:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
+from support.planned_work import work
 
 from radps_mpi.errors import DataError
 from radps_mpi.planning import model, scaling
@@ -17,18 +17,6 @@ from radps_mpi.planning.model import FIRST, MAJOR, MINOR, PRODUCTS, Layout, pred
 from radps_mpi.planning.work import Work
 
 MACHINE = Machine(cores_per_node=64, memory_per_node_bytes=512 * 10**9)
-
-
-def work(**changes: Any) -> Work:
-    """A cube of 480 channels of 512 x 512, 30 of them with line."""
-    usual = Work(
-        channels=480, ny=512, nx=512, block_channels=16, groups=1, rows=50_000, row_chunk=32_768, native_channels=480,
-        native_per_block=17.0, polarisations=2, spectral_weights=False, passes=1.0, continuum=False, density=True, support=8,
-        guard=8, padded_v=640, padded_u=640, plane_v=512, plane_u=460, real_bytes=4, from_measurement_sets=False,
-        store_bytes=10**9, state_bytes=480 * 4 * 4 * 512 * 512, product_bytes=480 * 6 * 4 * 512 * 512, product_planes=6,
-        line_channels=30, line_blocks=2, mask_pixels=512 * 512, iterations=30_000, cycles=3,
-    )  # fmt: skip
-    return replace(usual, **changes)
 
 
 def test_twice_the_ranks_take_half_the_time_of_what_is_shared_evenly() -> None:
@@ -91,7 +79,37 @@ def test_the_recommended_job_fits_and_is_not_much_dearer_than_the_cheapest() -> 
     best = scaling.recommended(curve, MACHINE)
     assert scaling.fits(best, MACHINE)
     assert best.core_hours <= scaling.WORTH_PAYING * min(p.core_hours for p in curve)
-    assert [p.layout.nodes for p in curve] == [1, 2, 4, 8, 16, 32, 64]
+    assert [(p.layout.nodes, p.cores) for p in curve[:7]] == [(1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (1, 32), (1, 64)]
+    assert [p.layout.nodes for p in curve[6:]] == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_a_small_job_is_not_recommended_a_whole_node() -> None:
+    small = work(channels=16, ny=64, nx=64, rows=500, cycles=0, iterations=0, line_channels=0, line_blocks=0)
+    best = scaling.recommended(scaling.cost_curve(small, MACHINE, 4), MACHINE)
+    assert best.cores == 1
+    assert scaling.recommended(scaling.cost_curve(work(), MACHINE, 4), MACHINE).cores > 1
+
+
+def test_a_part_of_a_node_that_has_too_little_memory_is_not_offered() -> None:
+    large = work(ny=2000, nx=2000, padded_v=2560, padded_u=2560, plane_v=2560, plane_u=2560)
+    assert scaling.cost_curve(large, MACHINE, 1)[0].cores == 1
+    needs = rank_memory(large, MACHINE, 1, 0.0).peak_bytes
+    short = replace(MACHINE, memory_per_node_bytes=int(60 * needs))  # less than 64 ranks take
+    curve = scaling.cost_curve(large, short, 1)
+    assert curve[0].cores == 2 and curve[0].layout.ranks == 1
+    assert all(scaling.fits(p, short) for p in curve)
+
+
+def test_memory_takes_cores_too() -> None:
+    short = replace(MACHINE, memory_per_node_bytes=32 * 10**9)
+    needs = predict(work(), short, Layout(1)).memory.peak_bytes
+    assert predict(work(), short, Layout(1)).cores == -(-64 * needs // 32e9) > 1
+
+
+def test_threads_that_are_chosen_are_kept() -> None:
+    curve = scaling.cost_curve(work(), MACHINE, 2, threads=4)
+    assert {p.layout.threads for p in curve} == {4}
+    assert [(p.layout.ranks, p.layout.nodes) for p in curve[:2]] == [(1, 1), (2, 1)]
 
 
 def test_fewer_ranks_per_node_are_taken_where_memory_is_short() -> None:

@@ -121,6 +121,7 @@ def test_a_gaussian_tapers_along_its_axes() -> None:
     ('[[component]]\nkind = "disc"', "radius is missing"),
     ('frame = "REST"', "frame 'REST'"),
     ("[[component", "not valid TOML"),
+    pytest.param("frame = " + "[" * 100_000, "not valid TOML", id="brackets"),
 ])
 def test_skies_that_cannot_be_meant_are_refused(text: str, message: str) -> None:
     with pytest.raises(DataError) as caught:
