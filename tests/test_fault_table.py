@@ -18,10 +18,15 @@ SESSION = """
 """
 
 
-def rows_of(pytester: pytest.Pytester, body: str, *options: str) -> list[list[str]]:
-    """Cells of the rows that a session with these tests writes; its exit status is checked by who expects a failure."""
+def make(pytester: pytest.Pytester, body: str) -> None:
+    """These tests, in a folder of their own with the plugin."""
     pytester.makepyfile(SESSION + body)
     pytester.makeconftest(f"import sys\nsys.path.insert(0, {TESTS!r})\npytest_plugins = ['support.fault_table']")
+
+
+def rows_of(pytester: pytest.Pytester, body: str, *options: str) -> list[list[str]]:
+    """Cells of the rows that a session with these tests writes."""
+    make(pytester, body)
     pytester.runpytest("-p", "no:cacheprovider", "--fault-table=faults.md", *options)
     lines = (pytester.path / "faults.md").read_text().splitlines()
     return [[text.strip() for text in line.strip("|").split("|")] for line in lines
@@ -143,6 +148,23 @@ def test_a_run_that_was_ended_early_says_so(pytester: pytest.Pytester, options: 
     rows = rows_of(pytester, body, *options)
     assert len(rows) == (1 if options else 2)
     assert ("ended before all tests were done" in (pytester.path / "faults.md").read_text()) == bool(options)
+
+
+def test_pieces_of_a_run_are_put_together(pytester: pytest.Pytester) -> None:
+    body = """
+    @fault("one", "well", times=2)
+    def test_a(): pass
+
+    @fault("two", "well")
+    def test_b(): pass
+"""
+    make(pytester, body)
+    pytester.runpytest("--fault-records=kept", "-k", "test_a")
+    (record,) = (pytester.path / "kept").iterdir()
+    record.rename(record.with_name("0.jsonl"))  # these sessions are of one process
+    assert not (pytester.path / "faults.md").exists()
+    assert rows_of(pytester, body, "-k", "test_b", "--fault-records=kept") == [["one", "2", "well"], ["two", "1", "well"]]
+    assert "2 tests" in (text := (pytester.path / "faults.md").read_text()) and "The last 1 of them" in text
 
 
 def test_a_mark_of_no_known_group_is_refused(pytester: pytest.Pytester) -> None:

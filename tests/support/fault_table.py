@@ -6,7 +6,8 @@ A test that injects a fault says so by ``@pytest.mark.fault(group, what, outcome
 written only of tests that passed. ``times=5`` is for tests that always do it five times; those that count as they go ask
 for the fixture ``injected``. Names in braces in ``what`` and ``outcome`` are parameters of the test.
 
-Tests for several ranks (``@pytest.mark.mpi``) are run in an mpirun job of their own when the others are done.
+Tests for several ranks (``@pytest.mark.mpi``) are run in an mpirun job of their own when the others are done. A run in pieces
+keeps what was done in a folder: ``--fault-records FOLDER`` with each of them, and ``--fault-table`` with the last one too.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ GROUPS = {
     "points": "The means of injecting faults",
 }
 """What a mark's first word stands for, in the order of the table."""
+
+MAKE = "python -m pytest -m fault --fault-table tests/faults/README.md"
 
 SOAKS = "## Long soaks"
 """What stands below this heading is kept when the table is written again."""
@@ -169,7 +172,7 @@ def page(command: str, run: str, body: str, earlier: str) -> str:
     soaks = SOAKS + earlier.split(SOAKS, 1)[1] if SOAKS in earlier else NO_SOAKS
     return (
         "# Faults: what was injected, how often, what happened\n\n"
-        f"Written by `{command}`; not by hand.\n\n{run}\n\n"
+        f"Made by `{MAKE}`{'' if command == MAKE else f', this one by `{command}`'}; not by hand.\n\n{run}\n\n"
         "A row counts injected faults, not tests. What happened is what the tests have asserted, or what they have told\n"
         'apart themselves; one that fails says "FAILED" with its message, one that could not run "skipped" with its reason.\n\n'
         f"{body}\n{soaks}"
@@ -216,13 +219,21 @@ def tested_on_ranks(tests: Sequence[pytest.Item], folder: Path) -> list[Trial]:
     done = subprocess.run(["timeout", "--kill-after=20", str(RANKS_TIMEOUT_S), *command], env=jobs.environment(), check=False,
                           stdin=subprocess.DEVNULL, cwd=tests[0].config.rootpath)  # fmt: skip
     seen: dict[str, list[Trial]] = {}
-    for path in folder.glob("*.jsonl"):
+    for trial in recorded(folder):
+        seen.setdefault(trial.test, []).append(trial)
+    lost = f"a rank ended before this test did; the job's status is {done.returncode}"
+    return [one_of(seen.get(item.nodeid, []), tested(item, [("failed", lost)])) for item in tests]
+
+
+def recorded(folder: Path) -> list[Trial]:
+    """What the processes of a job, or the pieces of a run, have kept there."""
+    found = []
+    for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text().splitlines():
             record = json.loads(line)
             record["injections"] = [Injection(**injection) for injection in record["injections"]]
-            seen.setdefault(record["test"], []).append(Trial(**record))
-    lost = f"a rank ended before this test did; the job's status is {done.returncode}"
-    return [one_of(seen.get(item.nodeid, []), tested(item, [("failed", lost)])) for item in tests]
+            found.append(Trial(**record))
+    return found
 
 
 def one_of(of_ranks: Sequence[Trial], lost: Trial) -> Trial:
@@ -253,7 +264,7 @@ class Recorder:
             for mark in item.iter_markers("fault"):
                 if len(mark.args) != 3 or mark.args[0] not in GROUPS:
                     raise pytest.UsageError(f"{item.nodeid}: fault(group, what, outcome), group one of {', '.join(GROUPS)}")
-        if self.records is None and not config.getoption("--with-mpi", False) and not config.getoption("--only-mpi", False):
+        if not config.getoption("--with-mpi", False) and not config.getoption("--only-mpi", False):
             self.for_ranks = [item for item in items if item.get_closest_marker("mpi") and item.get_closest_marker("fault")]
 
     @pytest.hookimpl(wrapper=True)
@@ -263,34 +274,40 @@ class Recorder:
             ends = item.stash.setdefault(_ENDS, [])
             ends.append((report.outcome, reason_of(report)))
             if report.when == "teardown":
-                self.tests.append(tested(item, ends))
-                self.write_record()
+                self.add(tested(item, ends))
         return report
 
-    def write_record(self) -> None:
+    def add(self, trial: Trial) -> None:
+        self.tests.append(trial)
         if self.records is not None:
+            self.records.mkdir(exist_ok=True)
             with open(self.records / f"{os.getpid()}.jsonl", "a") as file:
-                print(json.dumps(asdict(self.tests[-1])), file=file)
+                print(json.dumps(asdict(trial)), file=file)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         config = session.config
         cut_short = bool(session.shouldstop or session.shouldfail or exitstatus == pytest.ExitCode.INTERRUPTED)
-        if self.table_path is None or config.option.collectonly:
+        if config.option.collectonly:
             return
         if self.for_ranks:
             with tempfile.TemporaryDirectory() as folder:
                 on_ranks = tested_on_ranks(self.for_ranks, Path(folder))
-            self.tests += on_ranks
+            for trial in on_ranks:
+                self.add(trial)
             if any(test.state == "failed" for test in on_ranks):
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if not self.tests:
+        if self.table_path is None or not self.tests:
             return
+        here = len(self.tests)
+        tests = self.tests if self.records is None else recorded(self.records)
         places = [(str(config.rootpath), "."), (tempfile.gettempdir(), "TMP")]
-        body = table((injection for test in self.tests for injection in test.injections), places)
+        body = table((injection for test in tests for injection in test.injections), places)
         command = shlex.join(["python", "-m", "pytest", *config.invocation_params.args])
         earlier = self.table_path.read_text() if self.table_path.exists() else ""
-        run = run_of(self.tests, time.monotonic() - self.began, self.table_path, cut_short)
+        run = run_of(tests, time.monotonic() - self.began, self.table_path, cut_short)
+        if len(tests) > here:
+            run += f" The last {here} of them and that time are this command's; the others ran in pieces before or beside it."
         self.table_path.write_text(page(command, run, body, earlier))
 
 
