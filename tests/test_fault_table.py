@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.fault_table import NO_SOAKS, RANKS, SOAKS, Injection, Trial, cell, one_of, page, table
+from support.fault_table import NO_SOAKS, RANKS, SOAKS, Injection, Trial, cell, one_of, page, put_together, table
 
 pytest_plugins = ["pytester"]
 
@@ -136,7 +136,7 @@ def test_what_was_not_selected_has_no_row(pytester: pytest.Pytester) -> None:
     assert rows_of(pytester, body, "-k", "test_b") == [["two", "1", "well"]]
 
 
-@pytest.mark.parametrize("options", [[], ["-x"]])
+@pytest.mark.parametrize("options", [[], ["-x"], ["-x", "--fault-records=kept"]])
 def test_a_run_that_was_ended_early_says_so(pytester: pytest.Pytester, options: list[str]) -> None:
     body = """
     @fault("one", "well")
@@ -203,6 +203,12 @@ def test_the_rank_that_failed_speaks_for_all_and_a_silent_one_is_lost() -> None:
     assert one_of([passed, failed], lost) is failed
     assert one_of([passed] * (RANKS - 1), lost) is lost
     assert one_of([], lost) is lost
+
+
+def test_a_test_done_in_two_pieces_counts_once_and_never_better_than_it_was() -> None:
+    skipped, passed, failed = (Trial("a", state) for state in ("skipped", "passed", "failed"))
+    assert put_together([skipped, passed]) == put_together([passed, skipped]) == [passed]
+    assert put_together([failed, passed]) == put_together([passed, failed]) == [failed]
 
 
 def test_a_group_without_a_test_says_so() -> None:

@@ -45,6 +45,8 @@ GROUPS = {
 
 MAKE = "python -m pytest -m fault --fault-table tests/faults/README.md"
 
+CUT_SHORT = "cut short"
+
 SOAKS = "## Long soaks"
 """What stands below this heading is kept when the table is written again."""
 
@@ -53,6 +55,9 @@ NO_SOAKS = f"""{SOAKS}
 Not part of the table: a line for each run of `bash jobs/soak.sh KILLS SEED tests/faults/README.md`.
 
 """
+
+STATES = ("skipped", "passed", "failed", CUT_SHORT)
+"""Of a test; the last stands for a run that was ended before all its tests were done."""
 
 RANKS, RANKS_TIMEOUT_S, RANKS_TEST_TIMEOUT_S = 3, 600, 120
 LONGEST_CELL = 200
@@ -179,8 +184,9 @@ def page(command: str, run: str, body: str, earlier: str) -> str:
     )
 
 
-def run_of(tests: Sequence[Trial], seconds: float, table_path: Path, cut_short: bool) -> str:
+def run_of(trials: Sequence[Trial], seconds: float, table_path: Path) -> str:
     """When, where and of what the table was made."""
+    tests = [trial for trial in trials if trial.state != CUT_SHORT]
     states = Counter(test.state for test in tests)
     variables = [f"`{name}={value}`" for name, value in sorted(os.environ.items()) if name.startswith("RADPS_FLIPS")]
     facts = [
@@ -188,7 +194,7 @@ def run_of(tests: Sequence[Trial], seconds: float, table_path: Path, cut_short: 
         f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), Python {platform.python_version()}", *variables,
     ]  # fmt: skip
     counts = ", ".join(f"{states[state]} {state}" for state in ("passed", "failed", "skipped"))
-    end = " **The run was ended before all tests were done.**" if cut_short else ""
+    end = " **The run was ended before all tests were done.**" if len(trials) > len(tests) else ""
     return f"Run on {', '.join(facts)}: {len(tests)} tests in {seconds / 60:.1f} min; {counts}.{end}"
 
 
@@ -234,6 +240,16 @@ def recorded(folder: Path) -> list[Trial]:
             record["injections"] = [Injection(**injection) for injection in record["injections"]]
             found.append(Trial(**record))
     return found
+
+
+def put_together(pieces: Iterable[Trial]) -> list[Trial]:
+    """One trial for each test: of one that was done twice, the failing one before the passing, the skipped one last."""
+    found: dict[str, Trial] = {}
+    for trial in pieces:
+        before = found.get(trial.test)
+        if before is None or STATES.index(trial.state) > STATES.index(before.state):
+            found[trial.test] = trial
+    return list(found.values())
 
 
 def one_of(of_ranks: Sequence[Trial], lost: Trial) -> Trial:
@@ -297,16 +313,18 @@ class Recorder:
                 self.add(trial)
             if any(test.state == "failed" for test in on_ranks):
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if self.table_path is None or not self.tests:
-            return
         here = len(self.tests)
-        tests = self.tests if self.records is None else recorded(self.records)
+        if cut_short:
+            self.add(Trial("", CUT_SHORT))
+        if self.table_path is None or not here:
+            return
+        tests = self.tests if self.records is None else put_together(recorded(self.records))
         places = [(str(config.rootpath), "."), (tempfile.gettempdir(), "TMP")]
         body = table((injection for test in tests for injection in test.injections), places)
         command = shlex.join(["python", "-m", "pytest", *config.invocation_params.args])
         earlier = self.table_path.read_text() if self.table_path.exists() else ""
-        run = run_of(tests, time.monotonic() - self.began, self.table_path, cut_short)
-        if len(tests) > here:
+        run = run_of(tests, time.monotonic() - self.began, self.table_path)
+        if sum(trial.state != CUT_SHORT for trial in tests) > here:
             run += f" The last {here} of them and that time are this command's; the others ran in pieces before or beside it."
         self.table_path.write_text(page(command, run, body, earlier))
 
@@ -320,7 +338,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     table_path, records = config.getoption("--fault-table"), config.getoption("--fault-records")
-    if table_path is not None and hasattr(config.option, "timeout_method"):
-        config.option.timeout_method = "signal"  # a test that hangs is a row; the other method ends pytest with it
-    if table_path is not None or records is not None:
+    listens = table_path is not None or records is not None
+    if listens and not config.getoption("--only-mpi", False) and hasattr(config.option, "timeout_method"):
+        config.option.timeout_method = "signal"  # a test that hangs is a row; the other method, for ranks, ends pytest with it
+    if listens:
         config.pluginmanager.register(Recorder(table_path and table_path.absolute(), records), "fault-recorder")
