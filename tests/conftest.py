@@ -17,6 +17,8 @@ from support import data as support_data
 settings.register_profile("any load", deadline=None)
 settings.load_profile("any load")
 
+pytest_plugins = ["support.fault_table"]
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

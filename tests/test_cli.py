@@ -312,6 +312,7 @@ def test_an_error_of_the_journey_is_one_line_and_its_own_exit_status(
     assert capsys.readouterr().err == "radps: error: a.ms: no column DATA in it\n"
 
 
+@pytest.mark.fault("time", "an interrupt from the keyboard", "one line, status 130")
 def test_an_interrupt_ends_with_the_shell_s_status(
         replaced: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     replaced("radps_mpi.pipeline", "make_cube")
@@ -391,6 +392,10 @@ FAILED = ["status", "no-such-run"]
     [(FAILED, "2>&-", 65), (FAILED, "2>/dev/full", 65), (["--version"], ">&-", 0), (["--version"], "<&- >&- 2>&-", 0),
      (["--version"], ">/dev/full", 74), (["plan", "--channels", "8", "--rows", "9", "--imsize", "16"], ">/dev/full", 74)],
 )  # fmt: skip
+@pytest.mark.fault(
+    "disk", "standard streams closed or on a full disk",
+    "the exit status is the same, or 74 with one line; no traceback",
+)  # fmt: skip
 def test_streams_that_are_closed_or_full_change_no_exit_status(command: list[str], end: str, status: int) -> None:
     done = run("bash", "-c", f'exec "$@" {end}', "bash", *MODULE, *command)
     assert done.returncode == status and "Traceback" not in done.stderr
@@ -438,6 +443,7 @@ def errors_of(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 @pytest.mark.launches_mpi
+@pytest.mark.fault("ranks", "the same error on all ranks of 3", "one line, its exit status")
 def test_an_error_of_all_ranks_is_one_line_and_its_exit_status() -> None:
     done = run("mpirun", "-n", "3", sys.executable, "-c", JOURNEY, "together")
     assert errors_of(done) == ["radps: error: a.ms: no column DATA"]
@@ -445,6 +451,10 @@ def test_an_error_of_all_ranks_is_one_line_and_its_exit_status() -> None:
 
 
 @pytest.mark.launches_mpi
+@pytest.mark.fault(
+    "ranks", "an error on one rank while the others wait in a barrier",
+    "the job ends within 15 s, one line with its rank, its status",
+)  # fmt: skip
 def test_a_rank_that_is_alone_with_its_error_ends_the_job_within_ten_seconds() -> None:
     start = time.monotonic()
     done = run("mpirun", "-n", "3", sys.executable, "-c", JOURNEY, "alone")
@@ -454,6 +464,10 @@ def test_a_rank_that_is_alone_with_its_error_ends_the_job_within_ten_seconds() -
 
 
 @pytest.mark.launches_mpi
+@pytest.mark.fault(
+    "ranks", "an uncaught error on one rank while others wait in a barrier",
+    "the job ends within 10 s with rank and traceback",
+)  # fmt: skip
 def test_an_uncaught_error_of_one_rank_ends_the_job_with_its_traceback() -> None:
     start = time.monotonic()
     done = run("mpirun", "-n", "3", sys.executable, "-c", JOURNEY, "surprise")

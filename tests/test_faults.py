@@ -28,6 +28,7 @@ def test_nothing_happens_when_no_fault_is_set() -> None:
     assert not faults.is_armed("before-write")
 
 
+@pytest.mark.fault("points", "an exception at the third visit of a point", "strikes then and never again")
 def test_the_nth_visit_strikes_and_only_that_one() -> None:
     faults.arm("here:3::raise")
     faults.reach("here")
@@ -38,6 +39,7 @@ def test_the_nth_visit_strikes_and_only_that_one() -> None:
     faults.reach("here")
 
 
+@pytest.mark.fault("points", "no space left at a point", "the error that the system would give")
 def test_a_full_disk_is_the_error_that_the_system_would_give() -> None:
     faults.arm("here:::enospc")
     with pytest.raises(OSError) as caught:
@@ -81,6 +83,7 @@ def test_a_malformed_specification_is_refused(text: str) -> None:
         faults.arm(text)
 
 
+@pytest.mark.fault("points", "RADPS_FAULT in the environment", "SIGKILL at the second visit")
 def test_the_environment_arms_and_the_default_is_to_kill() -> None:
     code = "from radps_mpi import faults; faults.reach('here'); print('first', flush=True); faults.reach('here')"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True,

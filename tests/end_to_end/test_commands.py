@@ -50,6 +50,7 @@ def test_status_of_nothing_is_refused(tmp_path: Path) -> None:
     assert refused.returncode == 65 and len(jobs.error_lines(refused)) == 1
 
 
+@pytest.mark.fault("corruption", "one flipped bit in a PSF, radps verify", "status 65, one finding naming the channel")
 def test_verify_finds_a_flipped_bit_and_nothing_without_one(kept: Path, tmp_path: Path) -> None:
     shutil.copytree(kept.parent, tmp_path, dirs_exist_ok=True)
     copy = tmp_path / kept.name

@@ -7,6 +7,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,15 @@ FIRST, PRODUCTS = "making PSFs and dirty images", "writing products"
         ("product-after-rename:2:0", PRODUCTS, 2, 1),
     ],
 )
+@pytest.mark.fault(
+    "kills", "SIGKILL at a named point",
+    "resumed on another number of ranks, nothing left behind: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_run_killed_at_a_named_point_resumes_to_the_same_bits(
-    galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str, phase: str, ranks: int, ranks_after: int
-) -> None:
+    galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str, phase: str, ranks: int, ranks_after: int,
+    injected: Callable[..., None],
+) -> None:  # fmt: skip
+    injected(what=f"SIGKILL at the point {fault.split(':')[0]}")
     imagename = tmp_path / "cube"
     killed = jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], ranks, {"RADPS_FAULT": fault})
     assert killed.returncode == KILLED, killed.stderr
@@ -69,8 +76,12 @@ def test_a_run_killed_at_a_named_point_resumes_to_the_same_bits(
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.fault(
+    "kills", "SIGKILL of a rank or of all, again and again at random instants",
+    "resumed on another number of ranks: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_run_killed_again_and_again_at_random_instants_resumes_to_the_same_bits(
-    galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], seed: int
+    galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], seed: int, injected: Callable[..., None]
 ) -> None:
     moments, imagename = random.Random(seed), tmp_path / "cube"
     args: list[object] = ["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN]
@@ -85,6 +96,7 @@ def test_a_run_killed_again_and_again_at_random_instants_resumes_to_the_same_bit
         if done.returncode != KILLED:
             break  # quicker than the kill, or finished by the time of the one before
         killed, args = killed + 1, ["resume", imagename]
+    injected(killed)
     assert killed >= 1, "the jobs are to be killed while they work"
     if done.returncode == KILLED:
         done = jobs.run_radps(args, ranks=1)
@@ -114,6 +126,10 @@ def identity(path: Path) -> int:
         return 0
 
 
+@pytest.mark.fault(
+    "kills", "SIGKILL of a rank of a team that shares a block",
+    "resumed where no block is shared: same hashes as an undisturbed run", times=2,
+)  # fmt: skip
 def test_a_run_whose_ranks_share_blocks_resumes_to_the_same_bits_where_they_dont(
     two_nights_store: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +146,10 @@ def test_a_run_whose_ranks_share_blocks_resumes_to_the_same_bits_where_they_dont
     assert_finished(tmp_path / "cube", jobs.product_hashes(tmp_path / "straight"))
 
 
+@pytest.mark.fault(
+    "ranks", "an I/O error on one rank of a team that shares a block",
+    "all ranks end within 30 s with status 74 and one line; resumed",
+)  # fmt: skip
 def test_a_rank_that_fails_alone_in_a_team_doesnt_leave_the_others_waiting(two_nights_store: Path, tmp_path: Path) -> None:
     shared = ["--imsize", "64", "--cell", "30arcsec", "--nchan", "20", "--row-groups", "2"]
     args = ["image", two_nights_store, "--imagename", tmp_path / "cube", *shared]
@@ -138,6 +158,7 @@ def test_a_rank_that_fails_alone_in_a_team_doesnt_leave_the_others_waiting(two_n
     jobs.succeed(["resume", tmp_path / "cube"], ranks=2)
 
 
+@pytest.mark.fault("kills", "SIGKILL of all ranks during ingest", "resumed on 3 ranks: same hashes as an undisturbed run")
 def test_a_run_killed_while_it_ingests_starts_over_and_gives_the_same_bits(
     galaxy: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
@@ -152,6 +173,10 @@ def test_a_run_killed_while_it_ingests_starts_over_and_gives_the_same_bits(
     assert_finished(imagename, undisturbed)
 
 
+@pytest.mark.fault(
+    "kills", "SIGKILL between the ingested store's rename and the end of ingest",
+    "the store is whole; the next start removes what was left",
+)  # fmt: skip
 def test_an_ingest_killed_when_its_store_is_in_place_leaves_no_progress_to_the_next_start(
     galaxy: Path, tmp_path: Path
 ) -> None:
@@ -166,6 +191,10 @@ def test_an_ingest_killed_when_its_store_is_in_place_leaves_no_progress_to_the_n
 
 
 @pytest.mark.parametrize("fault", ["reserve:1:0", "ingest-before-sync:1:1", "ingest-before-rename:1:0"])
+@pytest.mark.fault(
+    "kills", "SIGKILL of an ingest that replaces an older store",
+    "the older store is untouched; the next ingest succeeds and verifies",
+)  # fmt: skip
 def test_an_ingest_killed_on_its_way_leaves_an_older_store_alone(galaxy: Path, tmp_path: Path, fault: str) -> None:
     store = tmp_path / "galaxy.vis.h5"
     store.write_bytes(b"an older store")
@@ -179,6 +208,10 @@ def test_an_ingest_killed_on_its_way_leaves_an_older_store_alone(galaxy: Path, t
 @pytest.mark.parametrize(
     "fault", ["before-write:3:1:raise", "before-rename:2:0:raise", "before-done:1:1:raise", "product-before-write:2:1:raise"]
 )
+@pytest.mark.fault(
+    "ranks", "an unforeseen exception on one rank of 3",
+    "all ranks end with its rank and traceback; resumed: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_an_error_that_nobody_foresaw_on_one_rank_ends_all_ranks_with_its_traceback(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str
 ) -> None:
@@ -200,6 +233,10 @@ def test_an_error_that_nobody_foresaw_on_one_rank_ends_all_ranks_with_its_traceb
 
 
 @pytest.mark.parametrize("fault", ["mid-write:40:1:enospc", "before-rename:3:0:enospc", "product-before-write:9:1:enospc"])
+@pytest.mark.fault(
+    "disk", "no space left (injected) in the state, the manifest or a product",
+    "status 74, one line naming the file; resumed: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_full_disk_is_one_clear_line_and_the_run_can_go_on_later(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str
 ) -> None:
@@ -213,6 +250,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_can_go_on_later(
     assert_finished(imagename, undisturbed)
 
 
+@pytest.mark.fault("kills", "SIGKILL while the run directory is made", "started again: same hashes as an undisturbed run")
 def test_a_run_killed_while_its_directory_is_made_can_be_started_again(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:

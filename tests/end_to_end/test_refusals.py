@@ -107,6 +107,10 @@ def filled(text: str, paths: dict[str, Path]) -> str:
 
 
 @pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
+@pytest.mark.fault(
+    "data", "a command that can't be meant: unknown option, unit, field, frame, mask, other cell on resume, ...",
+    "status 64 or 65 on every rank, one line from rank 0, nothing written",
+)  # fmt: skip
 def test_bad_input_is_one_line_on_rank_0_and_one_status_on_all(outcomes: dict[str, Any], bad: Bad) -> None:
     of_ranks = outcomes[bad.name]
     assert [outcome["status"] for outcome in of_ranks] == [bad.status] * len(of_ranks), of_ranks[0]["stderr"]
@@ -127,6 +131,10 @@ def test_bad_input_is_one_line_on_rank_0_and_one_status_on_all(outcomes: dict[st
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.fault(
+    "data", "a missing set, an unknown option or a wrong unit under mpirun",
+    "the job's status is 64 or 65, one line",
+)  # fmt: skip
 def test_the_whole_job_ends_with_the_status_and_one_line(
     tmp_path: Path, arguments: list[str], status: int, says: str, ranks: int
 ) -> None:
@@ -137,6 +145,7 @@ def test_the_whole_job_ends_with_the_status_and_one_line(
     assert says in line and "Traceback" not in done.stderr and done.stdout == ""
 
 
+@pytest.mark.fault("data", "a field that moves (ephemeris)", "status 65, one line naming it")
 def test_an_ephemeris_field_is_refused_by_name(galaxy: Path, tmp_path: Path) -> None:
     from casacore.tables import makescacoldesc, maketabdesc, table
 
@@ -150,6 +159,7 @@ def test_an_ephemeris_field_is_refused_by_name(galaxy: Path, tmp_path: Path) -> 
     assert done.returncode == 65 and "N5921_2" in line and "ephemeris" in line
 
 
+@pytest.mark.fault("data", "dishes of two sizes", "status 65, one line naming them")
 def test_dishes_of_two_sizes_are_refused_by_name(galaxy: Path, tmp_path: Path) -> None:
     from casacore.tables import table
 

@@ -56,6 +56,7 @@ def test_a_finished_run_whose_state_was_kept_can_be_resumed_to_the_same_bits(two
     assert "major cycle" not in done.stderr, "nothing is left to be done"
 
 
+@pytest.mark.fault("two runs", "resume of a finished run without state", "status 64, one line; products untouched")
 def test_a_finished_run_whose_state_was_not_kept_is_not_made_again_by_mistake(copied: Path) -> None:
     before = jobs.product_hashes(copied)
     for name in ("manifest", "manifest.previous", "state.h5"):
@@ -75,6 +76,10 @@ def test_more_major_cycles_on_resume_give_the_bits_of_a_run_that_had_them_from_t
 
 
 @pytest.mark.parametrize("bad", [["circle[[900pix,32pix],9pix]"], ["nowhere.fits"]])
+@pytest.mark.fault(
+    "two runs", "resume with a mask that can't be used",
+    "one line; parameters untouched; the next resume has the same hashes",
+)  # fmt: skip
 def test_a_resume_that_is_refused_changes_nothing_for_the_next(copied: Path, two_cycles: Path, bad: list[str]) -> None:
     config = Path(f"{copied}.radps") / "config.toml"
     before = config.read_bytes()
@@ -112,6 +117,7 @@ def test_fewer_products_on_resume_write_only_those(copied: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "age"), [(b"2", "older"), (b"4", "newer")])
+@pytest.mark.fault("two runs", "resume of a state of an older or newer version", "status 65, one line; products untouched")
 def test_a_state_of_another_version_is_refused_in_one_line(copied: Path, version: bytes, age: str) -> None:
     manifest = Path(f"{copied}.radps") / "manifest"
     data = manifest.read_bytes()
@@ -125,6 +131,7 @@ def test_a_state_of_another_version_is_refused_in_one_line(copied: Path, version
     assert jobs.product_hashes(copied) == before
 
 
+@pytest.mark.fault("two runs", "resume with other visibilities than before", "status 65, one line that says so")
 def test_a_state_of_other_visibilities_is_refused(copied: Path, galaxy: Path, galaxy_store: Path) -> None:
     config = Path(f"{copied}.radps") / "config.toml"
     other = copied.parent / "other.vis.h5"
@@ -150,6 +157,10 @@ def test_a_state_of_other_parameters_is_refused_by_name(copied: Path, was: str, 
     jobs.succeed(["resume", copied, "--nmajor", "2"])
 
 
+@pytest.mark.fault(
+    "corruption", "a state with a flipped bit in every 4 KB",
+    "found by verify; all made again on resume, same hashes",
+)  # fmt: skip
 def test_a_state_damaged_all_over_is_made_again_with_its_bits(copied: Path) -> None:
     state = Path(f"{copied}.radps") / "state.h5"
     before = jobs.product_hashes(copied)
@@ -163,6 +174,7 @@ def test_a_state_damaged_all_over_is_made_again_with_its_bits(copied: Path) -> N
     assert jobs.product_hashes(copied) == before
 
 
+@pytest.mark.fault("corruption", "a changed pixel of a PSF or a residual", "made again on resume, same hashes", times=2)
 def test_a_residual_and_a_psf_damaged_on_disk_are_made_again_with_their_bits(copied: Path, two_cycles: Path) -> None:
     state = Path(f"{copied}.radps") / "state.h5"
     with h5py.File(state, "r+") as file:
@@ -174,6 +186,10 @@ def test_a_residual_and_a_psf_damaged_on_disk_are_made_again_with_their_bits(cop
     assert jobs.product_hashes(copied) == jobs.product_hashes(two_cycles)
 
 
+@pytest.mark.fault(
+    "corruption", "a state with a flipped bit in every 4 KB",
+    "found by verify; all made again on resume, same hashes",
+)  # fmt: skip
 def test_clark_goes_on_from_a_damaged_state_to_the_bits_of_an_undisturbed_run(galaxy_store: Path, tmp_path: Path) -> None:
     whole, copy = tmp_path / "whole", tmp_path / "cube"
     jobs.succeed(image(galaxy_store, whole, "--deconvolver", "clark", "--nmajor", "2"), ranks=3)
@@ -188,6 +204,10 @@ def test_clark_goes_on_from_a_damaged_state_to_the_bits_of_an_undisturbed_run(ga
     assert jobs.product_hashes(copy) == jobs.product_hashes(whole)
 
 
+@pytest.mark.fault(
+    "two runs", "a second run, or a resume, in the directory of a running one",
+    "status 64, one line naming the holder's process; the first run ends well", times=2,
+)  # fmt: skip
 def test_a_second_run_in_the_same_directory_is_refused_and_does_no_harm(galaxy_store: Path, tmp_path: Path) -> None:
     imagename = tmp_path / "cube"
     lock = Path(f"{imagename}.radps") / "lock"
@@ -232,6 +252,7 @@ def test_the_lock_of_an_ingest_that_was_killed_is_nobody_s(galaxy: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == [store.name]
 
 
+@pytest.mark.fault("two runs", "a run onto products of an earlier one", "status 64, one line; replaced only with --overwrite")
 def test_products_are_replaced_only_on_request(one_cycle: Path, copied: Path, galaxy_store: Path) -> None:
     before = jobs.product_hashes(copied)
     shutil.rmtree(f"{copied}.radps")
@@ -244,6 +265,10 @@ def test_products_are_replaced_only_on_request(one_cycle: Path, copied: Path, ga
     assert jobs.product_hashes(copied).keys() == before.keys() and jobs.product_hashes(copied) != before
 
 
+@pytest.mark.fault(
+    "two runs", "a new run in the directory of an unfinished one",
+    "status 64, one line that says how to resume; state untouched",
+)  # fmt: skip
 def test_an_unfinished_run_is_not_started_anew_by_mistake(copied: Path, galaxy_store: Path) -> None:
     refused = jobs.run_radps(["image", galaxy_store, "--imagename", copied, *DIRTY], ranks=2)
     (line,) = jobs.error_lines(refused)
@@ -252,6 +277,10 @@ def test_an_unfinished_run_is_not_started_anew_by_mistake(copied: Path, galaxy_s
 
 
 @pytest.mark.parametrize("bad", [["--mask", "circle[[1pix"], ["--phasecenter", "5"], ["--start", "9GHz"]])
+@pytest.mark.fault(
+    "two runs", "a new run with parameters that can't work, in place of an unfinished one",
+    "status 64; the unfinished one is untouched to the byte",
+)  # fmt: skip
 def test_a_new_run_that_cannot_work_does_not_cost_an_unfinished_one(copied: Path, galaxy_store: Path, bad: list[str]) -> None:
     kept = {path.name: path.read_bytes() for path in Path(f"{copied}.radps").iterdir() if path.is_file()}
     assert "manifest" in kept and "state.h5" in kept
@@ -266,6 +295,10 @@ def test_a_new_run_that_cannot_work_does_not_cost_an_unfinished_one(copied: Path
         "reserve:1:0:enospc", "state-before-rename:1:0:raise", "state-before-rename:1:0:kill", "ingest-before-sync:1:0:raise",
         "ingest-before-rename:1:0:kill", "ingest-after-rename:1:0:kill",
     ],
+)  # fmt: skip
+@pytest.mark.fault(
+    "kills", "a new run that is killed or fails before its first commit, in place of an unfinished one",
+    "the unfinished one is given back; resumed: same hashes",
 )  # fmt: skip
 def test_a_new_run_that_fails_before_it_has_a_state_gives_the_unfinished_one_back(
     copied: Path, two_cycles: Path, galaxy: Path, galaxy_store: Path, fault: str
@@ -286,6 +319,7 @@ def test_a_new_run_that_fails_before_it_has_a_state_gives_the_unfinished_one_bac
     assert not (root / "replaced").exists()
 
 
+@pytest.mark.fault("kills", "SIGKILL before the manifest's rename, then resume from another directory", "resumed on 3 ranks")
 def test_a_run_is_resumed_from_another_directory(galaxy_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(galaxy_store.parent)
@@ -299,6 +333,10 @@ def test_a_run_is_resumed_from_another_directory(galaxy_store: Path, tmp_path: P
 @pytest.mark.parametrize(
     "fault", ["before-write:3:1:raise", "product-before-write:9:1:raise", "product-before-rename:1:0:enospc"]
 )
+@pytest.mark.fault(
+    "disk", "an error or no space left (injected) in a run that replaces products",
+    "status 1 or 74; the earlier products keep their hashes",
+)  # fmt: skip
 def test_a_run_that_fails_leaves_the_products_of_an_earlier_one_alone(copied: Path, galaxy_store: Path, fault: str) -> None:
     before = jobs.product_hashes(copied)
     args = ["image", galaxy_store, "--imagename", copied, *DIRTY, "--overwrite"]

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,10 @@ def assert_finished(imagename: Path, undisturbed: dict[str, str]) -> None:
         ("product-before-write:20:0:usr1", 2, 1, "writing products"),
     ],
 )
+@pytest.mark.fault(
+    "time", "SIGUSR1 to one rank in the first images, minor cycles, a major cycle, the products",
+    "what is finished is committed, exit 75; resumed on another number of ranks: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_run_that_is_asked_to_stop_commits_what_is_finished_and_another_one_goes_on(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], fault: str, ranks: int, ranks_after: int, committed: str
 ) -> None:
@@ -75,6 +80,10 @@ def test_a_run_that_is_asked_to_stop_commits_what_is_finished_and_another_one_go
     assert_finished(imagename, undisturbed)
 
 
+@pytest.mark.fault(
+    "time", "SIGUSR1 when most planes of the products are written",
+    "exit 75; resumed, those planes aren't made again: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_planes_of_products_that_a_stopped_job_wrote_are_not_made_again(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
@@ -93,6 +102,10 @@ def test_planes_of_products_that_a_stopped_job_wrote_are_not_made_again(
     assert_finished(copy / "cube", undisturbed)
 
 
+@pytest.mark.fault(
+    "time", "SIGUSR1 while products are written, then fewer products asked for",
+    "exit 75; only those asked for are there, with the same hashes",
+)  # fmt: skip
 def test_nothing_is_left_of_products_that_are_no_longer_wanted(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
@@ -103,8 +116,12 @@ def test_nothing_is_left_of_products_that_are_no_longer_wanted(
     assert_finished(imagename, {"image": undisturbed["image"]})
 
 
+@pytest.mark.fault(
+    "time", "a job ended by --max-time 100 ms, shorter than ingest, any cycle and the products",
+    "exit 75 each time; done by a chain of jobs on 2 to 4 ranks: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_work_of_any_length_gets_done_by_jobs_that_are_too_short_for_it(
-    galaxy: Path, galaxy_store: Path, tmp_path: Path
+    galaxy: Path, galaxy_store: Path, tmp_path: Path, injected: Callable[..., None]
 ) -> None:
     short = ["--imsize", "64", "--cell", "30arcsec", "--nchan", "4", "--start", "20", "--niter", "200", "--nmajor", "1"]
     (tmp_path / "straight").mkdir()
@@ -116,12 +133,17 @@ def test_work_of_any_length_gets_done_by_jobs_that_are_too_short_for_it(
         done = jobs.run_radps(args, ranks := 1 + job % 3)
         if done.returncode == 0:
             break
+        injected()
         assert_stopped(done, "time is nearly up")
         args = ["resume", imagename, "--max-time", "100ms"]
     assert done.returncode == 0 and job > 5, (job, ranks)
     assert_finished(imagename, expected)
 
 
+@pytest.mark.fault(
+    "time", "SIGUSR1, then SIGKILL, to an ingest of several chunks",
+    "exit 75; goes on behind the last finished chunk to the same store", times=2,
+)  # fmt: skip
 def test_an_ingest_that_is_stopped_or_killed_goes_on_behind_its_last_finished_chunk(
     large_set: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +160,10 @@ def test_an_ingest_that_is_stopped_or_killed_goes_on_behind_its_last_finished_ch
     assert_same_store(store, tmp_path / "straight.vis.h5")
 
 
+@pytest.mark.fault(
+    "time", "SIGUSR1 to an ingest, then an ingest of another set to the same place",
+    "exit 75; starts over, with the store of an undisturbed ingest",
+)  # fmt: skip
 def test_an_ingest_of_something_else_starts_over(galaxy: Path, large_set: Path, tmp_path: Path) -> None:
     store = tmp_path / "a.vis.h5"
     assert jobs.run_radps(["ingest", large_set, "-o", store], 2, {"RADPS_FAULT": "ingest-chunk:2:0:usr1"}).returncode == 75
@@ -147,6 +173,10 @@ def test_an_ingest_of_something_else_starts_over(galaxy: Path, large_set: Path, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.fault(
+    "time", "SIGUSR1 or SIGTERM to all ranks, twice, while one hangs",
+    "exit 75 within 5 s of the second; resumed: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_the_second_signal_ends_a_job_at_once(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str], number: signal.Signals
 ) -> None:
@@ -165,6 +195,10 @@ def test_the_second_signal_ends_a_job_at_once(
     assert_finished(imagename, undisturbed)
 
 
+@pytest.mark.fault(
+    "ranks", "a rank that hangs in a write (--stall-timeout 4 s)",
+    "status 71 within 30 s: rank, host and traceback; resumed: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_rank_that_hangs_ends_the_job_by_name_with_its_traceback(
     galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
@@ -180,6 +214,7 @@ def test_a_rank_that_hangs_ends_the_job_by_name_with_its_traceback(
     assert_finished(imagename, undisturbed)
 
 
+@pytest.mark.fault("ranks", "a rank that exits", "the job ends with its status; resumed: same hashes as an undisturbed run")
 def test_a_rank_that_exits_ends_the_job(galaxy_store: Path, tmp_path: Path, undisturbed: dict[str, str]) -> None:
     imagename, env = tmp_path / "cube", {"RADPS_FAULT": "before-write:30:1:exit"}
     assert jobs.run_radps(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], 3, env, timeout=30).returncode == 9

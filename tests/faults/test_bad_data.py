@@ -43,6 +43,13 @@ class Case:
     pixels: tuple[str, ...] = PIXELS
     second: dict[str, Any] | None = None
 
+    @property
+    def outcome(self) -> str:
+        """What the table of faults says of it."""
+        said = " and ".join(f'"{words}"' for words in self.says)
+        handled = "handled: imaged" + (f", and told: {said}" if said else "")
+        return f"exit {self.status}, one line with {said}; nothing written" if self.status else handled
+
 
 def drop(column: str) -> Callable[[Path], None]:
     return lambda path: remove_column(path, column)
@@ -172,6 +179,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
+@pytest.mark.fault("data", "{case.name}", "{case.outcome}")
 def test_bad_data_are_handled_and_counted_or_refused_in_one_line(outcomes: dict[str, Any], case: Case) -> None:
     of_ranks = outcomes[case.name]
     assert [outcome["status"] for outcome in of_ranks] == [case.status] * len(of_ranks), of_ranks[0]["stderr"]
@@ -205,9 +213,14 @@ SPOILS = st.lists(
 
 @given(spoils=SPOILS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@pytest.mark.fault(
+    "data", "sets with NaN, infinite, negative or huge numbers anywhere (hypothesis)",
+    "blanked and counted, or refused in one line; none reaches a store",
+)  # fmt: skip
 def test_any_bad_numbers_are_blanked_or_refused_and_never_reach_a_store(
-    sound: Path, tmp_path: Path, spoils: list[tuple[str, int, float]]
+    sound: Path, tmp_path: Path, injected: Callable[..., None], spoils: list[tuple[str, int, float]]
 ) -> None:
+    injected()
     shutil.rmtree(tmp_path / "a.ms", ignore_errors=True)
     path = Path(shutil.copytree(sound, tmp_path / "a.ms"))
     for column, row, value in spoils:

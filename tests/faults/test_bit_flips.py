@@ -31,8 +31,9 @@ FOUND = ("damaged", "is damaged", "missing at its end", "were being written", "g
 
 
 @pytest.mark.timeout(SECONDS)
+@pytest.mark.fault("corruption", "one flipped bit anywhere", "no changed image, no crash")
 def test_no_flipped_bit_changes_an_image_or_crashes(
-    small_store: Path, kept_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_store: Path, kept_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], injected: Callable[..., None]
 ) -> None:
     good = jobs.product_hashes(kept_run)
     assert made_anew(tmp_path / "warm", small_store) == 0, "and all that a run needs is loaded and compiled before the forks"
@@ -43,6 +44,7 @@ def test_no_flipped_bit_changes_an_image_or_crashes(
         kind = ("store", "state.h5", "manifest")[number % 3]
         outcome = met_by_a_run(folder, small_store, kept_run, kind, flips, good)
         outcomes[kind, outcome] += 1
+        injected(happened=outcome, what=f"one flipped bit anywhere in the {kind}")
     with capsys.disabled():
         print(f"\n{FLIPS} flipped bits, seed {SEED}:")
         for (kind, outcome), count in sorted(outcomes.items()):
@@ -113,6 +115,7 @@ def in_a_process(work: Callable[[], int], said: Path) -> tuple[int, str]:
 
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("name", ["model", "older", "residual", "psf"])
+@pytest.mark.fault("corruption", "one flipped bit in a plane of the state: {name}", "resumed on 1 and 2 ranks: same hashes")
 def test_a_damaged_plane_is_made_again_with_its_bits_on_any_number_of_ranks(
     kept_run: Path, tmp_path: Path, name: str, ranks: int
 ) -> None:
@@ -137,6 +140,10 @@ def test_a_damaged_plane_is_made_again_with_its_bits_on_any_number_of_ranks(
     assert jobs.product_hashes(tmp_path / "cube") == jobs.product_hashes(kept_run)
 
 
+@pytest.mark.fault(
+    "corruption", "both models of a channel changed",
+    "status 65, one line naming the channel: start the run again",
+)  # fmt: skip
 def test_both_models_of_a_channel_damaged_ask_for_a_new_run(kept_run: Path, tmp_path: Path) -> None:
     import h5py
 
@@ -149,6 +156,7 @@ def test_both_models_of_a_channel_damaged_ask_for_a_new_run(kept_run: Path, tmp_
     assert done.returncode == 65 and "model of channel 1" in line and "start the run again" in line
 
 
+@pytest.mark.fault("corruption", "a changed byte of a visibility", "status 65, one line naming file and channel: ingest again")
 def test_a_damaged_visibility_names_file_channel_and_what_to_do(small_store: Path, tmp_path: Path) -> None:
     import h5py
 
@@ -165,6 +173,10 @@ def test_a_damaged_visibility_names_file_channel_and_what_to_do(small_store: Pat
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.fault(
+    "corruption", "SIGKILL in mid-cycle, then a changed byte of a model",
+    "made again on 1 and 2 ranks: same hashes",
+)  # fmt: skip
 def test_a_model_damaged_in_the_middle_of_a_cycle_is_made_again_with_its_bits(
     small_store: Path, kept_run: Path, tmp_path: Path, ranks: int
 ) -> None:

@@ -105,6 +105,7 @@ STORES: dict[str, tuple[Callable[[h5py.Group], object], str]] = {
 
 
 @pytest.mark.parametrize("name", STORES)
+@pytest.mark.fault("hostile", "in the place of a store: {name}", "refused by name, under 2 s of processor time and 500 MB")
 def test_a_hostile_store_is_refused_by_name_at_once(small_store: Path, tmp_path: Path, name: str) -> None:
     put, says = STORES[name]
     store = Path(shutil.copy(small_store, tmp_path / "bad.vis.h5"))
@@ -118,6 +119,10 @@ def test_a_hostile_store_is_refused_by_name_at_once(small_store: Path, tmp_path:
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.fault(
+    "hostile", "a store with external storage, given to image and to resume, on 1 and 2 ranks",
+    "status 65, one line; a refused run leaves nothing", times=2,
+)  # fmt: skip
 def test_a_hostile_store_is_refused_by_image_and_resume_on_any_number_of_ranks(
     small_store: Path, kept_run: Path, tmp_path: Path, ranks: int
 ) -> None:
@@ -140,6 +145,7 @@ def copy_of(kept_run: Path, folder: Path) -> Path:
     return folder / "cube"
 
 
+@pytest.mark.fault("hostile", "a crash of HDF5 or casacore on a file", "one line naming file, library and signal", times=2)
 def test_a_library_that_crashes_on_a_store_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os, sys\nif 'radps_mpi.io.preflight' in sys.orig_argv: os.abort()\n")
     (tmp_path / "a.vis.h5").write_bytes(b"\x89HDF")
@@ -188,6 +194,10 @@ def of_size(nchan: int, ny: int, nx: int) -> Callable[[manifests.Manifest], None
         (lambda m: m.header.pop("identity"), "different visibilities"),
     ],
 )
+@pytest.mark.fault(
+    "hostile", "a manifest forged with its checksum: 10 TB planes, impossible offsets, pickle, no state, ...",
+    "status 65, one line; the state is untouched",
+)  # fmt: skip
 def test_a_forged_manifest_is_refused_by_name_and_changes_nothing(
     kept_run: Path, tmp_path: Path, change: Callable[[manifests.Manifest], object], says: str
 ) -> None:
@@ -200,6 +210,7 @@ def test_a_forged_manifest_is_refused_by_name_and_changes_nothing(
     assert state.read_bytes() == before
 
 
+@pytest.mark.fault("hostile", "a state that declares 40 TB, radps verify", "status 65, under 2 s of processor time and 500 MB")
 def test_a_state_of_40_tb_is_verified_without_memory(kept_run: Path, tmp_path: Path) -> None:
     copied = copy_of(kept_run, tmp_path)
     forge(copied, of_size(4, 1_000_000, 2_500_000))
@@ -225,6 +236,10 @@ def first_line(nheader: int, nchan: int, record: int = 280, narray: int = 0) -> 
         (b"RADPS-MANIFEST 9 10 10 280".ljust(63) + b"\n", "newer"),
     ],
 )
+@pytest.mark.fault(
+    "hostile", "in the place of both manifests: nothing, pickle, impossible sizes, a newer version",
+    "refused by name, under 2 s of processor time and 500 MB",
+)  # fmt: skip
 def test_what_is_no_manifest_is_refused_by_name(kept_run: Path, tmp_path: Path, content: bytes, says: str) -> None:
     copied = copy_of(kept_run, tmp_path)
     path = Path(f"{copied}.radps") / "manifest"
@@ -233,6 +248,10 @@ def test_what_is_no_manifest_is_refused_by_name(kept_run: Path, tmp_path: Path, 
     assert_refused(radps("verify", copied), path, says)
 
 
+@pytest.mark.fault(
+    "hostile", "symbolic links in place of state and status",
+    "one line; what they lead to is untouched", times=2,
+)  # fmt: skip
 def test_links_in_a_run_directory_lead_nowhere(kept_run: Path, tmp_path: Path) -> None:
     copied = copy_of(kept_run, tmp_path)
     root, victim = Path(f"{copied}.radps"), tmp_path / "victim"
@@ -245,6 +264,7 @@ def test_links_in_a_run_directory_lead_nowhere(kept_run: Path, tmp_path: Path) -
     assert victim.read_text() == "untouched"
 
 
+@pytest.mark.fault("hostile", "symbolic links in place of logs", "nothing is written elsewhere", times=2)
 def test_logs_that_lead_elsewhere_are_refused(kept_run: Path, tmp_path: Path) -> None:
     copied = copy_of(kept_run, tmp_path)
     logs, elsewhere = Path(f"{copied}.radps") / "logs", tmp_path / "elsewhere"
@@ -263,6 +283,7 @@ def test_logs_that_lead_elsewhere_are_refused(kept_run: Path, tmp_path: Path) ->
     "status",
     [b"[" * 100_000, b'{"phase": 5}', b'{"phase": "x", "eta_s": "soon"}', b'{"phase": "x", "done": [1]}', b"[]", b"\xff\xfe"],
 )
+@pytest.mark.fault("hostile", "a status file of nonsense, of 100,000 brackets, of no text", "refused by name")
 def test_a_status_of_nonsense_is_refused_by_name(kept_run: Path, tmp_path: Path, status: bytes) -> None:
     copied = copy_of(kept_run, tmp_path)
     path = Path(f"{copied}.radps") / "status.json"
@@ -271,6 +292,7 @@ def test_a_status_of_nonsense_is_refused_by_name(kept_run: Path, tmp_path: Path,
         read_status(path.parent)
 
 
+@pytest.mark.fault("hostile", "terminal commands in a status file", "shown escaped")
 def test_a_status_cannot_write_to_the_terminal(kept_run: Path, tmp_path: Path) -> None:
     copied = copy_of(kept_run, tmp_path)
     path = Path(f"{copied}.radps") / "status.json"

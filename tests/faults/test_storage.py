@@ -66,6 +66,10 @@ def disturbed(args: list[object], hold: Path, disturb: Callable[[], object]) -> 
     return done
 
 
+@pytest.mark.fault(
+    "disk", "a disk of 8 MB, too small for the run: image and --dry-run",
+    "status 74, one line with what is needed and what is free; nothing written", times=2,
+)  # fmt: skip
 def test_a_disk_too_small_for_the_run_is_refused_before_it_begins(small_store: Path, small_disk: Path) -> None:
     large = ["--imsize", "512", "--cell", "1arcsec", "--outframe", "TOPO", "--pblimit=-0.1"]
     args = ["image", small_store, "--imagename", small_disk / "cube", *large]
@@ -77,6 +81,10 @@ def test_a_disk_too_small_for_the_run_is_refused_before_it_begins(small_store: P
     assert list(small_disk.iterdir()) == []
 
 
+@pytest.mark.fault(
+    "disk", "a disk with room for the image, not for the visibility store",
+    "status 74 before it begins; nothing written",
+)  # fmt: skip
 def test_room_for_the_visibility_store_is_looked_for_too(tmp_path: Path, small_disk: Path) -> None:
     size = ["--nantenna", "20", "--nintegration", "300", "--nchan", "4"]
     jobs.succeed(["simulate", "-o", tmp_path / "sim.vis.h5", "--ms", tmp_path / "sim.ms", *size])
@@ -91,6 +99,10 @@ def test_room_for_the_visibility_store_is_looked_for_too(tmp_path: Path, small_d
 
 
 @pytest.mark.parametrize("free_bytes", [8192, 16384, 100_000])
+@pytest.mark.fault(
+    "disk", "a real disk (tmpfs) with 8 to 100 kB free, radps ingest",
+    "status 74, one line with the bytes needed; nothing left",
+)  # fmt: skip
 def test_a_store_is_refused_where_a_library_would_crash_for_want_of_room(
     made_set: Path, small_disk: Path, free_bytes: int
 ) -> None:
@@ -103,6 +115,10 @@ def test_a_store_is_refused_where_a_library_would_crash_for_want_of_room(
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
+@pytest.mark.fault(
+    "disk", "a real disk (tmpfs) that fills up during an ingest",
+    "status 74, one line with the bytes needed; the next ingest succeeds and verifies",
+)  # fmt: skip
 def test_a_disk_that_fills_up_during_an_ingest_ends_it_and_the_next_goes_on(
     made_set: Path, small_disk: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +138,10 @@ def test_a_disk_that_fills_up_during_an_ingest_ends_it_and_the_next_goes_on(
     assert [path.name for path in small_disk.iterdir()] == ["a.vis.h5"]
 
 
+@pytest.mark.fault(
+    "disk", "a real disk (tmpfs) that fills up in the first minor cycles",
+    "status 74 within 10 s, one line with file and bytes needed; resumed once there is room: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_disk_that_fills_up_ends_the_job_and_the_next_goes_on(
     small_store: Path, kept_run: Path, small_disk: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +156,7 @@ def test_a_disk_that_fills_up_ends_the_job_and_the_next_goes_on(
     assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
 
 
+@pytest.mark.fault("disk", "a full disk under the run's messages (stderr to /dev/full)", "the run ends well all the same")
 def test_messages_that_a_full_disk_refuses_stop_no_run(small_store: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "radps_mpi", "image", small_store, "--imagename", tmp_path / "cube", *jobs.IMAGE]
     with open("/dev/full", "w") as full:
@@ -150,6 +171,10 @@ def test_paths_longer_than_mpi_libraries_expect_are_written_to(small_store: Path
     assert Path(f"{imagename}.image.fits").exists()
 
 
+@pytest.mark.fault(
+    "disk", "the run's directory renamed away in the first minor cycles",
+    "status 74 within 10 s, one line; resumed when it is back",
+)  # fmt: skip
 def test_a_run_whose_directory_goes_away_ends(small_store: Path, tmp_path: Path) -> None:
     imagename = tmp_path / "runs" / "cube"
     args = ["image", small_store, "--imagename", imagename, *jobs.IMAGE]
@@ -165,6 +190,10 @@ def test_a_run_whose_directory_goes_away_ends(small_store: Path, tmp_path: Path)
     [("before-write:12:1:eio", "Input/output error"), ("before-sync:2:0:eio", "Input/output error"),
      ("before-rename:3:0:erofs", "Read-only file system"), ("product-before-write:3:1:eio", "Input/output error")],
 )  # fmt: skip
+@pytest.mark.fault(
+    "disk", "I/O error or read-only file system (injected) in a write, an fsync, the rename or a product",
+    "status 74, one line naming the file; resumed: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_disk_that_fails_ends_the_job_and_the_next_goes_on(
     small_store: Path, kept_run: Path, tmp_path: Path, fault: str, said: str
 ) -> None:
@@ -177,6 +206,10 @@ def test_a_disk_that_fails_ends_the_job_and_the_next_goes_on(
     assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
 
 
+@pytest.mark.fault(
+    "ranks", "a NaN out of finite numbers on one rank",
+    "status 65, one line with rank and host; resumed: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_nan_out_of_finite_numbers_ends_the_job_by_rank_and_host(small_store: Path, kept_run: Path, tmp_path: Path) -> None:
     imagename = tmp_path / "cube"
     done = jobs.run_radps(["image", small_store, "--imagename", imagename, *jobs.IMAGE], 2, {"RADPS_FAULT": "residual:5:1:nan"})

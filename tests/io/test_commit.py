@@ -127,6 +127,7 @@ def test_a_mask_that_isnt_staged_stays(state: Checkpoint) -> None:
 
 
 @pytest.mark.parametrize("name", ["model", "mask"])
+@pytest.mark.fault("corruption", "a changed byte of a model or a mask", "its channel goes back one cycle, to the other slot")
 def test_a_damaged_model_or_mask_sends_its_channel_back_one_cycle(state: Checkpoint, name: str) -> None:
     for cycle in (1, 2):
         cycle_of(state, cycle)
@@ -144,6 +145,10 @@ def test_a_damaged_model_or_mask_sends_its_channel_back_one_cycle(state: Checkpo
     assert healed.table[1].tobytes() == state.table[1].tobytes()
 
 
+@pytest.mark.fault(
+    "corruption", "both models of a channel changed (state protocol alone)",
+    "the channel goes back to its start, and says so",
+)  # fmt: skip
 def test_a_channel_that_lost_both_slots_starts_from_zero(state: Checkpoint) -> None:
     for cycle in (1, 2, 3):
         cycle_of(state, cycle)
@@ -154,6 +159,7 @@ def test_a_channel_that_lost_both_slots_starts_from_zero(state: Checkpoint) -> N
     assert found.rewound_from == 3 and found.record["cycle"] == 0 and not found.model.any() and found.mask is None
 
 
+@pytest.mark.fault("corruption", "a changed byte of a PSF or a residual", "to be computed again; the model is kept", times=2)
 def test_damaged_psf_and_residual_are_to_be_computed_again(state: Checkpoint) -> None:
     state.stage(0, psf=plane(0, 99), residual=plane(0, 10))
     state.commit()
@@ -163,6 +169,7 @@ def test_damaged_psf_and_residual_are_to_be_computed_again(state: Checkpoint) ->
     assert again.read_psf(0) is None and again.load(0).residual is None and again.load(0).rewound_from is None
 
 
+@pytest.mark.fault("corruption", "rubbish in place of the manifest", "the commit before is taken, with no wrong pixel")
 def test_a_damaged_manifest_costs_one_commit_and_no_wrong_pixel(state: Checkpoint) -> None:
     for cycle in (1, 2):
         cycle_of(state, cycle)
@@ -179,6 +186,10 @@ def test_a_damaged_manifest_costs_one_commit_and_no_wrong_pixel(state: Checkpoin
 
 
 @pytest.mark.parametrize("point", ["before-sync", "before-rename", "mid-rename"])
+@pytest.mark.fault(
+    "disk", "no space left (injected) in a commit: fsync, before and between the renames",
+    "one error; the commit before is intact",
+)  # fmt: skip
 def test_a_commit_that_fails_can_be_told_and_leaves_the_one_before(state: Checkpoint, point: str) -> None:
     cycle_of(state, 1)
     state.commit()
@@ -214,6 +225,10 @@ def test_planes_are_on_the_disk_before_the_manifest_speaks_of_them(
                      f"fsync {state.directory.name}"]
 
 
+@pytest.mark.fault(
+    "kills", "an end between the removal of an old state and the first commit of a new one",
+    "no state is taken for the other",
+)  # fmt: skip
 def test_starting_anew_forgets_the_earlier_state_first(state: Checkpoint, tmp_path: Path) -> None:
     cycle_of(state, 1)
     state.commit()
@@ -232,6 +247,7 @@ def test_fields_that_the_protocol_keeps_itself_cant_be_set(state: Checkpoint) ->
         state.stage(0, slot=1)
 
 
+@pytest.mark.fault("corruption", "a manifest of another number of channels", "refused")
 def test_a_manifest_of_another_shape_is_refused(state: Checkpoint) -> None:
     manifests.save(manifests.Manifest(state.header, state.table[:2]), state.directory / "manifest")
     with pytest.raises(DataError, match="2 records for a state of 4 channels"):
@@ -239,6 +255,7 @@ def test_a_manifest_of_another_shape_is_refused(state: Checkpoint) -> None:
 
 
 @pytest.mark.mpi
+@pytest.mark.fault("ranks", "two ranks that stage the same channel", "an error on all ranks")
 def test_a_channel_staged_by_two_ranks_is_an_error_on_all(tmp_path: Path) -> None:
     comm = world()
     if comm.size < 2:

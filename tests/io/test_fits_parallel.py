@@ -64,6 +64,10 @@ def test_any_number_of_ranks_writes_the_bytes_of_one(tmp_path: Path, ranks: int)
 @pytest.mark.parametrize(
     "fault", ["product-before-write:2:1:enospc", "product-before-write:1:1:raise", "product-before-rename:1:0:enospc"]
 )
+@pytest.mark.fault(
+    "ranks", "no space left or an exception (injected) on one rank that writes a product",
+    "all ranks name it; the earlier product stays",
+)  # fmt: skip
 def test_when_one_rank_fails_all_ranks_say_so_and_the_earlier_product_stays(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "cube.fits"
     path.write_bytes(b"the earlier product")
@@ -81,6 +85,10 @@ def test_when_one_rank_fails_all_ranks_say_so_and_the_earlier_product_stays(tmp_
 
 @pytest.mark.launches_mpi
 @pytest.mark.parametrize("fault", ["product-before-write:2:1", "mid-write:1:1", "product-before-rename:1:0"])
+@pytest.mark.fault(
+    "kills", "SIGKILL before a product's rename (writer alone)",
+    "the earlier product stays; written again with the same bytes",
+)  # fmt: skip
 def test_a_kill_before_the_rename_leaves_the_earlier_product_and_the_next_run_succeeds(
     tmp_path: Path, fault: str
 ) -> None:
@@ -93,6 +101,7 @@ def test_a_kill_before_the_rename_leaves_the_earlier_product_and_the_next_run_su
 
 
 @pytest.mark.launches_mpi
+@pytest.mark.fault("kills", "SIGKILL after a product's rename (writer alone)", "the new product is complete")
 def test_a_kill_after_the_rename_leaves_the_complete_new_product(tmp_path: Path) -> None:
     path = tmp_path / "cube.fits"
     path.write_bytes(b"the earlier product")
@@ -112,6 +121,7 @@ def test_ranks_that_write_nothing_take_part_and_the_bytes_are_those_of_one(mpi_t
 
 
 @pytest.mark.mpi
+@pytest.mark.fault("ranks", "an exception on one rank that writes a product", "all ranks raise; nothing left")
 def test_an_error_on_the_last_rank_is_raised_on_all(mpi_tmp_path: Path) -> None:
     comm = MPI.COMM_WORLD
     path = mpi_tmp_path / "cube.fits"
@@ -131,6 +141,7 @@ def read_plane_or_fail(fail: bool) -> np.ndarray:
 
 
 @pytest.mark.mpi(min_size=2)
+@pytest.mark.fault("ranks", "two ranks that write the same channel of a product", "an error on all ranks")
 def test_a_channel_written_by_two_ranks_is_an_error_on_all(mpi_tmp_path: Path) -> None:
     comm = MPI.COMM_WORLD
     path = mpi_tmp_path / "cube.fits"

@@ -63,6 +63,7 @@ def test_what_is_no_cube_is_refused_by_name(tmp_path: Path) -> None:
         read_cube(path)
 
 
+@pytest.mark.fault("hostile", "a FITS mask or image that is missing, cut short or something else", "refused by name", times=5)
 def test_missing_truncated_and_foreign_files_are_data_errors(tmp_path: Path) -> None:
     path = tmp_path / "cube.fits"
     with pytest.raises(DataError, match="No such file"):
@@ -88,6 +89,7 @@ def test_a_pipe_is_no_image_and_keeps_nobody_waiting(tmp_path: Path) -> None:
         hash_product(tmp_path / "cube.fits")
 
 
+@pytest.mark.fault("hostile", "a FITS header that declares terabytes", "refused without allocating them")
 def test_a_header_that_declares_terabytes_is_refused_without_allocating_them(tmp_path: Path) -> None:
     path = tmp_path / "cube.fits"
     write_cube(path)

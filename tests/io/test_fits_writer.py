@@ -50,6 +50,7 @@ def test_astropy_reads_the_pixels_and_verifies_the_checksums_and_the_standard(tm
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.fault("corruption", "one flipped bit in a FITS product", "fails the checksum that any FITS reader checks")
 def test_a_flipped_bit_fails_the_checksum(tmp_path: Path) -> None:
     path = tmp_path / "cube.fits"
     write_cube(path)
@@ -185,6 +186,7 @@ def test_spectral_cube_has_a_beam_per_channel_and_a_common_beam_in_spite_of_a_bl
     assert cube.beams.common_beam().major.to_value("arcsec") == pytest.approx(52.0, rel=1e-3)
 
 
+@pytest.mark.fault("disk", "an exception while a product is written", "the earlier product stays; nothing left")
 def test_an_error_in_the_body_leaves_the_earlier_product_and_no_partial_file(tmp_path: Path) -> None:
     path = tmp_path / "cube.fits"
     write_cube(path)
@@ -200,6 +202,10 @@ def test_an_error_in_the_body_leaves_the_earlier_product_and_no_partial_file(tmp
 
 
 @pytest.mark.parametrize("point", ["product-before-write:3", "mid-write:5", "reserve", "product-before-rename"])
+@pytest.mark.fault(
+    "disk", "no space left (injected) anywhere in a product",
+    "one line with what is free; the earlier product stays",
+)  # fmt: skip
 def test_a_full_disk_anywhere_is_one_line_and_leaves_the_earlier_product(tmp_path: Path, point: str) -> None:
     path = tmp_path / "cube.fits"
     write_cube(path)
@@ -214,6 +220,7 @@ def test_a_full_disk_anywhere_is_one_line_and_leaves_the_earlier_product(tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["cube.fits"]
 
 
+@pytest.mark.fault("disk", "a product larger than the disk", "refused before a plane is written")
 def test_a_cube_larger_than_the_disk_is_refused_before_a_plane_is_written(tmp_path: Path) -> None:
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     nchan = 2 * free // (4 * 32768**2) + 1
@@ -222,6 +229,10 @@ def test_a_cube_larger_than_the_disk_is_refused_before_a_plane_is_written(tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.fault(
+    "disk", "a product's directory that is missing, or a directory of its name",
+    "one error that names it", times=2,
+)  # fmt: skip
 def test_a_missing_directory_and_a_directory_of_that_name_are_storage_errors(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file or directory"):
         write_cube(tmp_path / "nowhere" / "cube.fits")
@@ -243,6 +254,7 @@ def test_a_disk_that_refuses_to_remove_the_partial_file_hides_no_error(
         raise StorageError("the first")
 
 
+@pytest.mark.fault("hostile", "a symbolic link in place of a product's partial file", "refused; what it leads to is untouched")
 def test_a_link_planted_in_place_of_the_partial_file_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("keep me")
@@ -252,6 +264,7 @@ def test_a_link_planted_in_place_of_the_partial_file_is_not_followed(tmp_path: P
     assert victim.read_text() == "keep me"
 
 
+@pytest.mark.fault("kills", "a product's partial file left by a dead run", "overwritten by a valid one")
 def test_what_a_dead_run_left_behind_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "cube.fits"
     (tmp_path / "cube.fits.partial").write_bytes(b"\xff" * 100_000)

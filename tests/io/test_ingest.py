@@ -137,6 +137,7 @@ def test_swapped_antennas_are_conjugated_with_cross_hands_exchanged(tmp_path: Pa
     assert (rows.antenna1 < rows.antenna2).all()
 
 
+@pytest.mark.fault("data", "rows out of order and twice", "kept and counted")
 def test_unsorted_and_duplicate_rows_are_kept_and_counted(made: Path, tmp_path: Path) -> None:
     with table(str(made), ack=False) as main:
         time, antenna1, antenna2 = (main.getcol(name) for name in ("TIME", "ANTENNA1", "ANTENNA2"))
@@ -153,6 +154,7 @@ def test_unsorted_and_duplicate_rows_are_kept_and_counted(made: Path, tmp_path: 
     assert times[rows.time_index[rows.source_row == cross[45]]][0] == time[cross[0]]
 
 
+@pytest.mark.fault("data", "bad flags, weights, data and uvw in single rows", "blanked, counted by reason", times=8)
 def test_bad_samples_are_blanked_and_counted_by_reason(made: Path, tmp_path: Path) -> None:
     with table(str(made), ack=False) as main:
         cross = np.flatnonzero(main.getcol("ANTENNA1") != main.getcol("ANTENNA2"))
@@ -177,6 +179,7 @@ def test_bad_samples_are_blanked_and_counted_by_reason(made: Path, tmp_path: Pat
     np.testing.assert_array_equal(meta.samples, np.isfinite(vis).sum(axis=2))
 
 
+@pytest.mark.fault("data", "spectral weights NaN in one channel", "blanked and counted; the other hand is kept")
 def test_spectral_weights_are_taken_channel_by_channel(tmp_path: Path) -> None:
     source = make_set(tmp_path / "spectral.ms", spectral_weight=True)
     change(source, "WEIGHT_SPECTRUM", (slice(None), 4, 0), np.nan)
@@ -190,6 +193,7 @@ def test_spectral_weights_are_taken_channel_by_channel(tmp_path: Path) -> None:
     assert np.isnan(vis[4, 0]).all() and np.isfinite(vis[4, 1]).all()
 
 
+@pytest.mark.fault("data", "a set flagged altogether, radps ingest", "blank channels, counted")
 def test_a_set_that_is_flagged_altogether_gives_blank_channels(made: Path, tmp_path: Path) -> None:
     change(made, "FLAG", slice(None), True)
     with store_of(made, tmp_path / "a.vis.h5") as store:
@@ -299,6 +303,10 @@ def _truncate_description(path: Path) -> None:
     (lambda path: change(path, "ANTENNA2", 3, 77), "column ANTENNA2 has ids outside"),
     (lambda path: change(path, "FEED1", 0, 0) or (path / "table.dat").unlink(), "not a casacore table"),
 ])  # fmt: skip
+@pytest.mark.fault(
+    "data", "missing columns, tables cut short or missing, wrong ids and frames, replacing an older store",
+    "one line naming set and column; the older store is untouched",
+)  # fmt: skip
 def test_a_broken_set_is_one_clear_line_and_leaves_an_older_store_alone(made: Path, tmp_path: Path, says: str,
                                                                         break_it: Callable[[Path], Any]) -> None:  # fmt: skip
     store = tmp_path / "a.vis.h5"
@@ -311,6 +319,7 @@ def test_a_broken_set_is_one_clear_line_and_leaves_an_older_store_alone(made: Pa
     assert not store.with_name("a.vis.h5.partial").exists()
 
 
+@pytest.mark.fault("data", "a set without rows, radps ingest", "refused in one line")
 def test_a_set_without_rows_is_refused(tmp_path: Path) -> None:
     source = make_set(tmp_path / "empty.ms", ntime=0)
     with pytest.raises(DataError, match="no rows are selected: the MeasurementSet has no rows"):
@@ -353,6 +362,10 @@ def chunks_turned(monkeypatch: pytest.MonkeyPatch, made: Path, path: Path) -> in
     return len(done) - 4
 
 
+@pytest.mark.fault(
+    "time", "SIGUSR1 heard (injected) behind the second of four chunks of an ingest",
+    "goes on behind them to the same store",
+)  # fmt: skip
 def test_an_ingest_goes_on_behind_the_chunks_that_are_done(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +373,7 @@ def test_an_ingest_goes_on_behind_the_chunks_that_are_done(
 
 
 @pytest.mark.parametrize("table_name", ["SPECTRAL_WINDOW", "FIELD", "ANTENNA"])
+@pytest.mark.fault("data", "a subtable changed between a stopped ingest and the next", "starts over, to the same store")
 def test_a_subtable_that_has_changed_makes_ingest_start_over(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch, table_name: str
 ) -> None:
@@ -376,6 +390,10 @@ def test_a_lock_that_a_reader_has_written_changes_nothing(
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "junk", "device"])
+@pytest.mark.fault(
+    "corruption", "an ingest's progress with a changed digit, cut short, rubbish, or a device in its place",
+    "starts over, to the same store",
+)  # fmt: skip
 def test_damaged_progress_makes_ingest_start_over(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
@@ -391,6 +409,7 @@ def test_damaged_progress_makes_ingest_start_over(
     assert chunks_turned(monkeypatch, made, stopped) == 4
 
 
+@pytest.mark.fault("corruption", "a torn list of rows in an unfinished store", "starts over, to the same store")
 def test_a_list_of_rows_that_was_torn_makes_ingest_start_over(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,6 +419,7 @@ def test_a_list_of_rows_that_was_torn_makes_ingest_start_over(
     assert chunks_turned(monkeypatch, made, stopped) == 4
 
 
+@pytest.mark.fault("corruption", "an unfinished store cut short", "starts over, to the same store")
 def test_an_unfinished_store_that_is_damaged_makes_ingest_start_over(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,6 +427,10 @@ def test_an_unfinished_store_that_is_damaged_makes_ingest_start_over(
     assert chunks_turned(monkeypatch, made, stopped) == 4
 
 
+@pytest.mark.fault(
+    "disk", "an error of storage (injected) when an ingest is to be finished",
+    "the next goes on behind the chunks that were done",
+)  # fmt: skip
 def test_a_file_system_that_refuses_costs_no_chunk_that_was_done(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -419,6 +443,7 @@ def test_a_file_system_that_refuses_costs_no_chunk_that_was_done(
     assert chunks_turned(monkeypatch, made, stopped) == 2
 
 
+@pytest.mark.fault("data", "a column removed between a stopped ingest and the next", "refused; what was done is untouched")
 def test_data_that_cannot_be_used_leave_nothing_behind(stopped: Path, made: Path) -> None:
     with table(str(made), readonly=False, ack=False) as main:
         main.removecols(["FLAG_ROW"])
@@ -427,6 +452,7 @@ def test_data_that_cannot_be_used_leave_nothing_behind(stopped: Path, made: Path
     assert progress_of(stopped.parent)["observations"][0]["chunks"] == 2, "what can't be planned touches nothing"
 
 
+@pytest.mark.fault("hostile", "a symbolic link in place of an unfinished store", "what it leads to is untouched")
 def test_a_link_in_the_place_of_an_unfinished_store_leads_nowhere(made: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")
@@ -436,6 +462,7 @@ def test_a_link_in_the_place_of_an_unfinished_store_leads_nowhere(made: Path, tm
 
 
 @pytest.mark.parametrize("name", ["a.vis.h5.partial", "a.vis.h5.partial.progress"])
+@pytest.mark.fault("disk", "a folder in place of an unfinished store or its progress", "refused by name")
 def test_a_folder_in_the_way_is_refused_by_name(made: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(StorageError, match=name):

@@ -72,6 +72,7 @@ def test_real_sets_give_one_store_on_any_number_of_ranks(dataset: Callable[[str]
 
 
 @pytest.mark.launches_mpi
+@pytest.mark.fault("data", "a set without its FIELD table, on 3 ranks", "refused by name on all ranks; nothing left")
 def test_a_broken_set_is_refused_on_all_ranks(tmp_path: Path) -> None:
     source = make_set(tmp_path / "made.ms")
     shutil.rmtree(source / "FIELD")
@@ -93,6 +94,7 @@ def test_more_ranks_than_channels_or_rows_write_the_right_data(mpi_tmp_path: Pat
 
 
 @pytest.mark.mpi
+@pytest.mark.fault("ranks", "a read error on one rank of an ingest", "all ranks raise; nothing left")
 def test_a_read_error_on_one_rank_is_everyones(mpi_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from radps_mpi.io import ingest_turn
 
@@ -114,6 +116,7 @@ def test_a_read_error_on_one_rank_is_everyones(mpi_tmp_path: Path, monkeypatch: 
 @pytest.mark.mpi
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("name", ["read FLAG", "turned vis", "received vis", "sorted vis"])
+@pytest.mark.fault("ranks", "no memory left on one rank of an ingest: {name}", "all ranks raise; nothing left")
 def test_a_rank_without_memory_does_not_leave_the_others_waiting(
     mpi_tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,10 @@ def test_new_channels_have_no_model_no_mask_and_no_planes() -> None:
     assert not table["psf_sum"].any() and (table["at"]["cycle"] == -1).all() and (table["cycle"] == 0).all()
 
 
-def test_every_flipped_bit_is_noticed(path: Path) -> None:
+@pytest.mark.fault("corruption", "one flipped bit in each byte of a manifest", "noticed, with the file's name")
+def test_every_flipped_bit_is_noticed(path: Path, injected: Callable[..., None]) -> None:
     data = content(example(nchan=1))
+    injected(len(data))
     for byte in range(len(data)):
         damaged = bytearray(data)
         damaged[byte] ^= 1 << (byte % 8)
@@ -67,12 +70,14 @@ def test_every_flipped_bit_is_noticed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 10, FIRST_LINE_BYTES, 500, -1])
+@pytest.mark.fault("corruption", "a manifest cut short", "noticed")
 def test_a_manifest_cut_short_is_noticed(path: Path, length: int) -> None:
     path.write_bytes(content(example())[:length])
     with pytest.raises(DataError, match="first line"):
         manifests.read(path)
 
 
+@pytest.mark.fault("corruption", "bytes behind the end of a manifest", "noticed")
 def test_bytes_behind_the_end_are_noticed(path: Path) -> None:
     path.write_bytes(content(example()) + b"\0")
     with pytest.raises(DataError, match="cut short or damaged"):
@@ -82,6 +87,7 @@ def test_bytes_behind_the_end_are_noticed(path: Path) -> None:
 @pytest.mark.parametrize(
     "numbers", [b"3 99999999999999 0 5 280", b"3 10 99999999999 5 280", b"3 10 0 99999999999 280", b"3 10 0 5 1"]
 )
+@pytest.mark.fault("hostile", "a manifest that declares impossible sizes", "refused before anything is allocated")
 def test_impossible_sizes_are_refused_before_anything_is_allocated(path: Path, numbers: bytes) -> None:
     path.write_bytes((manifests.MAGIC + b" " + numbers).ljust(FIRST_LINE_BYTES - 1) + b"\n")
     with pytest.raises(DataError, match="impossible"):
@@ -89,6 +95,7 @@ def test_impossible_sizes_are_refused_before_anything_is_allocated(path: Path, n
 
 
 @pytest.mark.parametrize(("version", "age"), [(0, "older"), (2, "older"), (4, "newer"), (10**6, "newer")])
+@pytest.mark.fault("hostile", "a manifest of another version", "refused by version")
 def test_another_version_is_refused_and_never_a_reason_to_go_back(path: Path, version: int, age: str) -> None:
     manifests.save(example(1), path)
     manifests.save(example(2), path)
@@ -103,6 +110,7 @@ def test_the_first_line_of_version_2_is_known_for_what_it_is(path: Path) -> None
         manifests.read(path)
 
 
+@pytest.mark.fault("corruption", "one flipped bit in the newer manifest", "the previous one is taken, with a warning")
 def test_a_damaged_manifest_gives_way_to_the_previous_one_with_a_warning(path: Path) -> None:
     manifests.save(example(1), path)
     manifests.save(example(2), path)
@@ -113,6 +121,7 @@ def test_a_damaged_manifest_gives_way_to_the_previous_one_with_a_warning(path: P
     assert found.header["commit"] == 1 and len(notes) == 1 and "going back to manifest.previous" in notes[0]
 
 
+@pytest.mark.fault("corruption", "rubbish in place of the manifest, then a commit", "the previous manifest stays the good one")
 def test_a_damaged_manifest_never_becomes_the_previous_one(path: Path) -> None:
     manifests.save(example(1), path)
     manifests.save(example(2), path)
@@ -132,6 +141,7 @@ def test_a_pipe_in_its_place_keeps_nobody_waiting_and_gives_way_to_the_previous_
     assert found.header["commit"] == 1 and len(notes) == 1
 
 
+@pytest.mark.fault("corruption", "rubbish in place of both manifests", "an error that names both")
 def test_two_damaged_manifests_are_an_error_that_names_both(path: Path) -> None:
     manifests.save(example(1), path)
     manifests.save(example(2), path)
@@ -147,6 +157,10 @@ def test_no_manifest_is_an_error_that_says_missing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("point", ["before-rename", "mid-rename"])
+@pytest.mark.fault(
+    "disk", "no space left (injected) before and between the manifest's renames",
+    "one error with the bytes needed; the manifest is intact",
+)  # fmt: skip
 def test_a_full_disk_leaves_the_manifest_in_place(path: Path, point: str) -> None:
     manifests.save(example(1), path)
     faults.arm(f"{point}:::enospc")
@@ -167,12 +181,14 @@ def test_a_full_disk_leaves_the_manifest_in_place(path: Path, point: str) -> Non
         ({"array": "<f8", "shape": "many"}, "invalid literal"),
     ],
 )
+@pytest.mark.fault("hostile", "arrays in a manifest's header that are none", "refused")
 def test_a_header_array_that_is_none_is_refused(path: Path, trap: dict, why: str) -> None:
     path.write_bytes(content(Manifest({"trap": trap}, manifests.new_table(1))))
     with pytest.raises(DataError, match=f"header can't be read: {why}"):
         manifests.read(path)
 
 
+@pytest.mark.fault("hostile", "an array that a manifest's header forgets", "refused")
 def test_an_array_that_the_header_forgets_is_noticed(path: Path) -> None:
     header, _ = manifests.take_apart({"commit": 1})
     first = b"%s %d %d 8 0 280" % (manifests.MAGIC, manifests.VERSION, len(header))

@@ -45,6 +45,7 @@ def test_declared_managers_are_those_that_casacore_reports(original: Path) -> No
         assert sorted(declared_data_managers((path / "table.dat").read_bytes())) == reported
 
 
+@pytest.mark.fault("hostile", "a table with a data manager that names a library", "refused before casacore sees it")
 def test_an_unknown_manager_is_refused_before_casacore_sees_it(tmp_path: Path) -> None:
     path = make_table(tmp_path / "t", "StandardStMan")
     rename_manager(path, "StandardStMan", "../../evil")
@@ -52,6 +53,7 @@ def test_an_unknown_manager_is_refused_before_casacore_sees_it(tmp_path: Path) -
         refuse_unsafe_table(path)
 
 
+@pytest.mark.fault("hostile", "a table with a data manager that names a library", "refused before casacore sees it")
 def test_an_evil_subtable_is_refused_too(original: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(original, tmp_path / "evil.ms"))
     rename_manager(path / "FIELD", "StandardStMan", "evilmanager")
@@ -71,6 +73,7 @@ def test_a_pipe_or_device_among_a_table_s_files_is_refused_before_casacore_waits
         open_table(source)
 
 
+@pytest.mark.fault("data", "a reference table in place of a set", "refused with advice")
 def test_a_reference_table_is_refused_with_advice(original: Path, tmp_path: Path) -> None:
     with table(str(original), ack=False) as main:
         main.selectrows([0, 1]).copy(str(tmp_path / "view.ms"), deep=False).close()
@@ -79,6 +82,7 @@ def test_a_reference_table_is_refused_with_advice(original: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("length", [0, 4, 20, 50, 200])
+@pytest.mark.fault("data", "a table's description cut short", "an error, no crash")
 def test_a_description_cut_short_is_an_error_and_not_a_crash(original: Path, length: int) -> None:
     with pytest.raises(ValueError, match=r"ends too early|doesn't start|unknown|isn't"):
         declared_data_managers((original / "table.dat").read_bytes()[:length])

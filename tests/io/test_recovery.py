@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from radps_mpi.io.manifest import IMAGED, NO_SLOT, new_table
@@ -32,9 +35,14 @@ cycles = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=0, max_size=
 
 
 @given(cycles, st.sets(st.sampled_from([("model", 0), ("model", 1), ("mask", 0), ("mask", 1)])))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.fault(
+    "corruption", "a pattern of damaged slots of models and masks (hypothesis)",
+    "the latest true earlier state is gone back to",
+)  # fmt: skip
 def test_what_is_gone_back_to_is_a_true_earlier_state_and_the_latest_one(
-        writes: list[tuple[bool, bool]], damaged: set[tuple[str, int]]) -> None:
+        injected: Callable[..., None], writes: list[tuple[bool, bool]], damaged: set[tuple[str, int]]) -> None:
+    injected(int(bool(damaged)))
     record, models, masks = after([m for m, _ in writes], [k for _, k in writes])
     found = latest_intact(record, lambda name, slot: (name, slot) not in damaged)
     cycle = int(found["cycle"])

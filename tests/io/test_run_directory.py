@@ -54,6 +54,10 @@ def other_process(root: Path, job_id: str = "") -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.fault(
+    "two runs", "a second run while another process holds the directory",
+    "refused with process, host and since when",
+)  # fmt: skip
 def test_a_second_run_is_refused_and_told_who_holds_it(image: str) -> None:
     holder = other_process(Path(image + ".radps"))
     try:
@@ -65,6 +69,7 @@ def test_a_second_run_is_refused_and_told_who_holds_it(image: str) -> None:
         holder.wait()
 
 
+@pytest.mark.fault("two runs", "a lock left by a killed process", "broken without asking")
 def test_the_lock_of_a_killed_process_is_broken_without_asking(image: str) -> None:
     holder = other_process(Path(image + ".radps"))
     holder.send_signal(signal.SIGKILL)
@@ -75,6 +80,7 @@ def test_the_lock_of_a_killed_process_is_broken_without_asking(image: str) -> No
     run.close()
 
 
+@pytest.mark.fault("two runs", "a rank that survives its killed run", "waited for, then refused with what to look at")
 def test_a_surviving_rank_of_a_killed_run_is_waited_for(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lock, "SURVIVOR_WAIT_S", 0.5)
     RunDirectory.open(world(), image).close()
@@ -93,6 +99,7 @@ def foreign(root: Path, **changes: object) -> None:
     (root / "lock").write_text(json.dumps(holder))
 
 
+@pytest.mark.fault("two runs", "a lock from another host", "refused with process, host, job id and --break-lock, which works")
 def test_a_lock_from_another_host_is_refused_saying_how_to_break_it(image: str) -> None:
     foreign(Path(image + ".radps"))
     told = r"locked by process 4711 on node17, job 99, since 2026.*--break-lock.*radps/lock"
@@ -104,11 +111,13 @@ def test_a_lock_from_another_host_is_refused_saying_how_to_break_it(image: str) 
     run.close()
 
 
+@pytest.mark.fault("two runs", "a lock from another host, of the same job requeued", "the job goes on")
 def test_a_requeued_job_on_another_host_may_go_on(image: str) -> None:
     foreign(Path(image + ".radps"))
     RunDirectory.open(world(), image, job_id="99").close()
 
 
+@pytest.mark.fault("two runs", "a second run where the file system has no locks", "refused while the holder lives")
 def test_where_the_file_system_has_no_locks_a_living_holder_is_still_respected(
         image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = RunDirectory.open(world(), image)
@@ -128,6 +137,7 @@ def test_a_closed_run_leaves_the_directory_free(image: str) -> None:
     RunDirectory.open(world(), image).close()
 
 
+@pytest.mark.fault("hostile", "paths that lead out of the run directory", "refused", times=7)
 def test_names_that_leave_the_directory_are_refused(run: RunDirectory, tmp_path: Path) -> None:
     (run.root / "way_out").symlink_to(tmp_path)
     for name in ("../x", "/etc/passwd", "logs/../../x", "", ".", "way_out/x", "a\0b"):
@@ -143,6 +153,10 @@ def test_image_names_that_cant_be_a_directory_are_refused(name: str) -> None:
         run_directory_of(name)
 
 
+@pytest.mark.fault(
+    "two runs", "a directory of somebody else, a link or a file in place of the run directory",
+    "refused by name", times=3,
+)  # fmt: skip
 def test_directories_of_others_are_not_entered(image: str, tmp_path: Path) -> None:
     root = Path(image + ".radps")
     root.mkdir()
@@ -196,6 +210,7 @@ while last < 300:
     assert reader.wait(timeout=5) == 0
 
 
+@pytest.mark.fault("corruption", "a status file cut short", "an error that names it")
 def test_a_damaged_status_is_an_error_that_names_the_file(run: RunDirectory) -> None:
     (run.root / "status.json").write_text("[1")
     with pytest.raises(DataError, match=r"status\.json"):
@@ -204,6 +219,7 @@ def test_a_damaged_status_is_an_error_that_names_the_file(run: RunDirectory) -> 
         read_status(run.root / "nothing")
 
 
+@pytest.mark.fault("corruption", "provenance cut short", "kept aside; the run goes on")
 def test_events_are_appended_and_a_damaged_file_is_kept_aside(run: RunDirectory) -> None:
     run.add_event("started", ranks=3)
     run.add_event("resumed", ranks=2)
@@ -225,6 +241,10 @@ def test_configuration_and_convergence_are_kept_whole(run: RunDirectory) -> None
 
 
 @pytest.mark.timeout(20, method="signal")
+@pytest.mark.fault(
+    "hostile", "a pipe in place of status, parameters, provenance, log",
+    "refused or set aside; nobody waits", times=4,
+)  # fmt: skip
 def test_a_pipe_in_a_file_s_place_keeps_nobody_waiting(run: RunDirectory) -> None:
     for name in (STATUS_NAME, CONFIG_NAME, PROVENANCE_NAME, "logs/radps.log"):
         os.mkfifo(run.root / name)
@@ -240,12 +260,14 @@ def test_a_pipe_in_a_file_s_place_keeps_nobody_waiting(run: RunDirectory) -> Non
 
 @pytest.mark.timeout(20, method="signal")
 @pytest.mark.parametrize("text", [None, b"[" * 4096], ids=["a pipe", "nonsense"])
+@pytest.mark.fault("two runs", "a pipe or nonsense in place of the lock", "taken for nobody's; nobody waits")
 def test_a_lock_that_names_nobody_is_nobody_s(tmp_path: Path, text: bytes | None) -> None:
     lock = tmp_path / run_lock.LOCK_NAME
     os.mkfifo(lock) if text is None else lock.write_bytes(text)
     assert run_lock.read_holder(tmp_path) == (None, False)
 
 
+@pytest.mark.fault("hostile", "a device in place of the parameters", "refused by name")
 def test_a_device_in_a_file_s_place_is_not_read(run: RunDirectory) -> None:
     (run.root / CONFIG_NAME).symlink_to("/dev/zero")
     with pytest.raises(DataError, match="is not a regular file"):

@@ -149,6 +149,7 @@ def test_more_ranks_than_channels_write_the_right_data(mpi_tmp_path: Path) -> No
 
 
 @pytest.mark.mpi
+@pytest.mark.fault("ranks", "no memory left on one rank of a simulation", "all ranks raise; nothing left")
 def test_a_failure_on_one_rank_is_everyones_and_leaves_nothing(mpi_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = plan_simulation(world(), SimulationConfig.from_flat(SMALL))
 

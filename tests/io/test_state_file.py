@@ -83,6 +83,7 @@ def test_the_description_survives_the_manifest(state: StateFile) -> None:
 @pytest.mark.parametrize(("key", "value"), [
     ("format", "other"), ("version", 2), ("nchan", NCHAN + 1), ("ny", -1), ("file_bytes", 10**15),
     ("structure", "eJw="), ("offset_bytes", {"psf": 0}), ("structure_sum", [1, 2]), ("nx", None)])
+@pytest.mark.fault("hostile", "a description of the state that contradicts itself", "refused by name")
 def test_a_description_that_contradicts_itself_is_refused(state: StateFile, key: str, value: object) -> None:
     header = {**state.layout.to_header(), key: value}
     with pytest.raises(DataError, match=r"state\.h5"):
@@ -90,6 +91,7 @@ def test_a_description_that_contradicts_itself_is_refused(state: StateFile, key:
 
 
 @pytest.mark.parametrize("number", range(len(PLACES)))
+@pytest.mark.fault("corruption", "one flipped bit in a plane of the state", "that plane is found, no other is blamed")
 def test_one_flipped_bit_in_a_plane_is_found_and_its_neighbours_are_not_blamed(state: StateFile, number: int) -> None:
     sums = fill(state)
     name, slot = PLACES[number]
@@ -107,6 +109,10 @@ def flip(path: Path, offset: int) -> None:
         file.write(bytes([byte ^ 16]))
 
 
+@pytest.mark.fault(
+    "corruption", "one flipped bit in the state's HDF5 structure",
+    "restored from the manifest before HDF5 sees it", times=7,
+)  # fmt: skip
 def test_flipped_bits_in_the_structure_are_repaired_before_hdf5_sees_them(state: StateFile) -> None:
     sums = fill(state)
     state.sync()
@@ -119,6 +125,7 @@ def test_flipped_bits_in_the_structure_are_repaired_before_hdf5_sees_them(state:
     assert again.read_plane("model", 1, 3, sums["model", 1, 3]) is not None
 
 
+@pytest.mark.fault("corruption", "a state cut short", "lengthened; the lost planes are found")
 def test_a_file_cut_short_is_lengthened_and_the_lost_planes_are_named_by_their_checksums(state: StateFile) -> None:
     sums = fill(state)
     os.truncate(state.path, state.layout.offset_bytes["mask_1"] + state.layout.plane_bytes("mask_1"))
@@ -128,12 +135,14 @@ def test_a_file_cut_short_is_lengthened_and_the_lost_planes_are_named_by_their_c
     assert lost == [("mask", 1, chan) for chan in range(1, NCHAN)]
 
 
+@pytest.mark.fault("corruption", "a state file that is missing", "an error that names it")
 def test_a_missing_file_is_an_error_that_names_it(state: StateFile) -> None:
     state.path.unlink()
     with pytest.raises(DataError, match=r"state\.h5: missing"):
         StateFile.open(world(), state.path, state.layout)
 
 
+@pytest.mark.fault("hostile", "symbolic links in place of state and status", "one line; what they lead to is untouched")
 def test_a_link_in_place_of_the_file_is_refused(state: StateFile, tmp_path: Path) -> None:
     state.path.rename(tmp_path / "elsewhere.h5")
     state.path.symlink_to(tmp_path / "elsewhere.h5")
@@ -159,6 +168,10 @@ def test_planes_longer_than_one_system_call_are_written_and_read_whole(
 
 
 @pytest.mark.parametrize("point", ["before-write", "mid-write"])
+@pytest.mark.fault(
+    "disk", "no space left (injected) before and in the middle of a plane",
+    "one error with file, plane, bytes needed and free",
+)  # fmt: skip
 def test_a_full_disk_names_the_file_the_plane_and_the_bytes(state: StateFile, point: str) -> None:
     faults.arm(f"{point}:::enospc")
     try:
@@ -169,12 +182,14 @@ def test_a_full_disk_names_the_file_the_plane_and_the_bytes(state: StateFile, po
         faults.arm("")
 
 
+@pytest.mark.fault("disk", "a state of 24 PB", "refused with the bytes needed; nothing left")
 def test_a_state_that_no_disk_can_hold_is_refused_before_anything_else(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"state\.h5\.partial: No space left.*23,592,960,000,000,000 bytes needed"):
         StateFile.create(world(), tmp_path / "state.h5", 80_000, 128_000, 128_000)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("disk", "no space left (injected) when space is reserved", "one error; nothing left")
 def test_a_reservation_that_fails_takes_the_partial_file_away(tmp_path: Path) -> None:
     faults.arm("reserve:::enospc")
     try:
@@ -208,6 +223,10 @@ def small_disk(tmp_path: Path) -> Path:
     subprocess.run(["umount", target], check=True)
 
 
+@pytest.mark.fault(
+    "disk", "a real disk (tmpfs) of 2 MB, too small for the state",
+    "one error with bytes needed and free; nothing left",
+)  # fmt: skip
 def test_a_disk_that_is_really_full_is_told_at_creation(small_disk: Path) -> None:
     with pytest.raises(StorageError, match=r"state\.h5\.partial: No space left.*bytes needed, [\d,]+ free"):
         StateFile.create(world(), small_disk / "state.h5", 5, 160, 160)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,22 @@ def digest(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("before-write:30:2", 1), ("mid-write:1:1", 2), ("mid-write:25:0", 7), ("before-sync:4:1", 2),
     ("before-rename:1:0", 2), ("before-rename:5:0", 1), ("mid-rename:6:0", 2), ("after-rename:6:0", 4),
     ("before-done:5:0", 2), ("before-done:5:2", 1)])
+@pytest.mark.fault(
+    "kills", "SIGKILL at a named point",
+    "resumed on another number of ranks, no commit lost (state protocol alone): same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_job_killed_at_a_named_point_resumes_to_the_same_bits(
-        tmp_path: Path, fault: str, ranks_after: int, digest: str) -> None:
+        tmp_path: Path, fault: str, ranks_after: int, digest: str, injected: Callable[..., None]) -> None:
+    injected(what=f"SIGKILL at the point {fault.split(':')[0]}")
     killed = run(tmp_path, 3, fault)
     assert killed.returncode != 0 and "signal 9" in killed.stderr + killed.stdout
     assert resumed(tmp_path, ranks_after)["digest"] == digest
 
 
+@pytest.mark.fault(
+    "kills", "SIGKILL of all ranks at random instants (state protocol alone)",
+    "each job gets further than the one before; resumed: same hashes as an undisturbed run", times=4,
+)  # fmt: skip
 def test_jobs_killed_again_and_again_at_random_instants_resume_to_the_same_bits(tmp_path: Path) -> None:
     cycles = 15
     moments = random.Random(5)
@@ -103,6 +113,10 @@ def kill_ranks(directory: Path, ranks: int) -> None:
 
 
 @pytest.mark.parametrize("point", ["mid-write:20:1:enospc", "before-sync:4:2:enospc", "before-rename:5:0:enospc"])
+@pytest.mark.fault(
+    "disk", "no space left (injected) in a write, an fsync or the rename (state protocol alone)",
+    "all ranks end, the commit before is kept; resumed: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_full_disk_ends_all_ranks_and_keeps_the_commit_before(tmp_path: Path, point: str, digest: str) -> None:
     full = run(tmp_path, 3, point)
     assert full.returncode != 0
@@ -110,6 +124,10 @@ def test_a_full_disk_ends_all_ranks_and_keeps_the_commit_before(tmp_path: Path, 
     assert resumed(tmp_path, 2)["digest"] == digest
 
 
+@pytest.mark.fault(
+    "ranks", "an unforeseen exception before the manifest's rename (state protocol alone)",
+    "the commit before is kept; resumed on 3 ranks: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_an_error_that_nobody_foresaw_keeps_the_commit_before(tmp_path: Path, digest: str) -> None:
     assert "InjectedFault" in run(tmp_path, 2, "before-rename:4:0:raise").stderr
     assert resumed(tmp_path, 3)["digest"] == digest

@@ -56,6 +56,10 @@ def test_an_untouched_state_has_no_findings(state: Checkpoint) -> None:
     ("mask_1", "damage: channel 1: mask of cycle 2 doesn't have its checksum; a resumed run goes back to cycle 1"),
     ("model_0", "note: channel 1: older model is overwritten by uncommitted work, or damaged"),
     ("mask_0", "note: channel 1: older mask is overwritten by uncommitted work, or damaged")])
+@pytest.mark.fault(
+    "corruption", "one flipped bit in a plane of the state, radps verify",
+    "one finding, which says what a resume will do",
+)  # fmt: skip
 def test_one_flipped_bit_is_one_finding(state: Checkpoint, dataset: str, expected: str) -> None:
     damage(state, state.state.layout.offset_bytes[dataset] + state.state.layout.plane_bytes(dataset) + 3)
     assert texts(state) == [expected]
@@ -68,6 +72,10 @@ def test_work_in_progress_is_noted_and_not_called_damage(state: Checkpoint) -> N
     assert not any(finding.damage for finding in findings)
 
 
+@pytest.mark.fault(
+    "corruption", "one flipped bit in the state's HDF5 structure, radps verify",
+    "one finding; nothing is changed",
+)  # fmt: skip
 def test_a_damaged_structure_is_found_and_left_as_it_is(state: Checkpoint) -> None:
     damage(state, 8)
     before = state.state.path.read_bytes()
@@ -75,6 +83,7 @@ def test_a_damaged_structure_is_found_and_left_as_it_is(state: Checkpoint) -> No
     assert state.state.path.read_bytes() == before
 
 
+@pytest.mark.fault("corruption", "a manifest, or the previous one, cut short, radps verify", "one finding each", times=2)
 def test_a_damaged_manifest_is_found_and_so_is_a_damaged_previous_one(state: Checkpoint) -> None:
     manifest, previous = state.directory / "manifest", state.directory / "manifest.previous"
     good = manifest.read_bytes(), previous.read_bytes()
@@ -85,6 +94,7 @@ def test_a_damaged_manifest_is_found_and_so_is_a_damaged_previous_one(state: Che
     assert "going back to manifest.previous" in texts(state)[0]
 
 
+@pytest.mark.fault("corruption", "a state file that is missing", "an error that names it")
 def test_a_missing_state_file_is_an_error_that_names_it(state: Checkpoint) -> None:
     state.state.path.unlink()
     with pytest.raises(DataError, match=r"state\.h5: missing"):

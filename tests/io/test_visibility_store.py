@@ -55,6 +55,7 @@ def test_pieces_agree_with_the_whole(store: Path) -> None:
         opened.verify(0, 0, 8)
 
 
+@pytest.mark.fault("corruption", "one flipped bit in a visibility", "named by channel and chunk; others are read")
 def test_a_damaged_visibility_is_named_and_others_are_still_readable(store: Path) -> None:
     flip_byte(store, "vis", ((3 * 2 + 1) * 60 + 20) * 8)  # channel 3, correlation 1, row 20: chunk 1
     with VisibilityStore.open(store) as opened:
@@ -68,6 +69,7 @@ def test_a_damaged_visibility_is_named_and_others_are_still_readable(store: Path
     ("weight", 40, "dataset weight, channel 0, chunk 0"), ("uvw_m", 17 * 24, "the rows of chunk 1"),
     ("time_index", 4, "the rows of chunk 0"),
 ])  # fmt: skip
+@pytest.mark.fault("corruption", "one flipped bit in weights or rows of a store", "found and named")
 def test_damage_to_weights_and_rows_is_found(store: Path, dataset: str, at: int, says: str) -> None:
     flip_byte(store, dataset, at)
     with VisibilityStore.open(store) as opened, pytest.raises(DataError, match=says):
@@ -75,12 +77,14 @@ def test_damage_to_weights_and_rows_is_found(store: Path, dataset: str, at: int,
 
 
 @pytest.mark.parametrize("dataset", ["vis_checksum", "freq_hz", "frame_factor", "samples", "time_s", "row_checksum"])
+@pytest.mark.fault("corruption", "one flipped bit in a table of a store", "found when it is opened: ingest again")
 def test_damage_to_tables_is_found_when_the_store_is_opened(store: Path, dataset: str) -> None:
     flip_byte(store, dataset, 3)
     with pytest.raises(DataError, match=r"a\.vis\.h5: its HDF5 structure doesn't match its seal.*radps ingest"):
         VisibilityStore.open(store)
 
 
+@pytest.mark.fault("corruption", "a changed attribute of a store", "found when it is opened")
 def test_a_changed_attribute_is_found(store: Path) -> None:
     with h5py.File(store, "r+") as file:
         file[GROUP].attrs["restfreq_hz"] = 1.0
@@ -89,6 +93,7 @@ def test_a_changed_attribute_is_found(store: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "says"), [(2, "newer than version 1.*update radps"), (0, "older than version 1.*ingest")])
+@pytest.mark.fault("hostile", "a store of another version", "refused in one line")
 def test_other_versions_are_refused_in_one_line(store: Path, version: int, says: str) -> None:
     with h5py.File(store, "r+") as file:
         file.attrs["version"] = version
@@ -122,6 +127,10 @@ def _virtual(group: h5py.Group) -> None:
     (lambda g: g.__setitem__("freq_hz", g.parent), "linked more than once"),
     (lambda g: g.create_dataset("virus", (1,), "<f8", data=[1.0]), "is not an observation"),
 ])  # fmt: skip
+@pytest.mark.fault(
+    "hostile", "links, external or virtual data, filters, wrong types, loops in the place of a store's dataset",
+    "refused in one line by name",
+)  # fmt: skip
 def test_a_hostile_file_is_refused_in_one_line(store: Path, put: Callable[[h5py.Group], object], says: str) -> None:
     _replace(store, "freq_hz", put)
     with pytest.raises(DataError, match=says) as caught:
@@ -129,6 +138,7 @@ def test_a_hostile_file_is_refused_in_one_line(store: Path, put: Callable[[h5py.
     assert str(store) in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("hostile", "in the place of a store: nothing, text, other HDF5", "refused by name", times=3)
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.vis.h5").write_text("no HDF5")
     with h5py.File(tmp_path / "other.vis.h5", "w") as file:
@@ -138,6 +148,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
             VisibilityStore.open(tmp_path / f"{name}.vis.h5")
 
 
+@pytest.mark.fault("corruption", "a store cut to half", "refused by name")
 def test_a_truncated_store_is_refused(store: Path) -> None:
     with open(store, "r+b") as raw:
         raw.truncate(store.stat().st_size // 2)

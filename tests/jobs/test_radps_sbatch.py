@@ -71,6 +71,7 @@ def test_a_first_attempt_makes_the_image_and_ends_well(site: Site) -> None:
     assert site.calls()[0].endswith(" radps image --config runs/ngc5921.toml --imagename runs/ngc5921")
 
 
+@pytest.mark.fault("slurm", "exit 75 (batch script, stand-ins for Slurm)", "requeued")
 def test_a_job_stopped_in_time_is_queued_again(site: Site) -> None:
     site.launcher_ends_with(75)
     status, output = site.submit()
@@ -80,6 +81,7 @@ def test_a_job_stopped_in_time_is_queued_again(site: Site) -> None:
 
 
 @pytest.mark.parametrize("status", [137, 138, 143])
+@pytest.mark.fault("slurm", "a launcher ended by SIGKILL, SIGUSR1 or SIGTERM (batch script, stand-ins for Slurm)", "requeued")
 def test_a_killed_job_is_queued_again(site: Site, status: int) -> None:
     site.launcher_ends_with(status)
     assert site.submit()[0] == status
@@ -87,6 +89,7 @@ def test_a_killed_job_is_queued_again(site: Site, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [1, 64, 65, 74, 139])
+@pytest.mark.fault("slurm", "exit 1, 64, 65, 74, 139 (batch script, stand-ins for Slurm)", "the job ends with it")
 def test_an_error_that_would_come_back_ends_the_job(site: Site, status: int) -> None:
     site.launcher_ends_with(status)
     assert site.submit()[0] == status
@@ -114,6 +117,7 @@ def test_an_earlier_run_that_was_to_be_replaced_is_not_resumed(site: Site) -> No
     assert " image --config " in site.calls()[0]
 
 
+@pytest.mark.fault("slurm", "killed before the first commit (batch script, stand-ins for Slurm)", "starts again")
 def test_an_attempt_killed_before_its_first_commit_starts_again(site: Site) -> None:
     (site.root / "runs" / "ngc5921.radps").mkdir()
     assert site.submit(restarts=1)[0] == 0
@@ -133,6 +137,10 @@ def test_an_array_of_more_jobs_than_files_is_refused(site: Site) -> None:
     assert "name one TOML file" in output
 
 
+@pytest.mark.fault(
+    "slurm", "a job that is killed in every attempt (batch script, stand-ins for Slurm)",
+    "not requeued for ever",
+)  # fmt: skip
 def test_attempts_end_somewhere(site: Site) -> None:
     site.launcher_ends_with(75)
     status, output = site.submit(restarts=19)
@@ -147,6 +155,10 @@ def test_mpirun_starts_the_ranks_where_slurm_has_no_pmix(site: Site) -> None:
     assert site.calls()[0].startswith("mpirun radps image ")
 
 
+@pytest.mark.fault(
+    "slurm", "SIGUSR1 to the script (batch script, stand-ins for Slurm)",
+    "passed on; the launcher's status counts",
+)  # fmt: skip
 def test_the_warning_of_the_time_limit_reaches_the_launcher_and_its_status_counts(site: Site) -> None:
     ready = site.root / "ready"
     site.command("srun", f'[ "$1" = --mpi=list ] && echo pmix && exit; trap "exit 75" USR1; touch "{ready}"\n'

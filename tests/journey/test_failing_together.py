@@ -67,6 +67,10 @@ PLACES = [
 @pytest.mark.skipif(world().size > 3, reason="three ranks see all of it")
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(("place", "name", "nth", "rank"), PLACES, ids=[f"{p[1]} {p[2]} on {p[3]}" for p in PLACES])
+@pytest.mark.fault(
+    "ranks", "an error on one rank of 3 just before a collective step: reading, weighting, gridding, cleaning, fsync, products",
+    "all ranks raise and name it, none waits",
+)  # fmt: skip
 def test_a_failure_on_one_rank_is_everyones(
     monkeypatch: pytest.MonkeyPatch, mpi_tmp_path: Path, chunked_store: str, place: Any, name: str, nth: int, rank: int
 ) -> None:
@@ -88,6 +92,10 @@ def test_a_failure_on_one_rank_is_everyones(
 @pytest.mark.mpi
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(("place", "name", "nth"), [(Checkpoint, "stage", 5), (cycles, "hogbom", 1), (StateFile, "sync", 3)])
+@pytest.mark.fault(
+    "ranks", "an error on one rank while staging, cleaning or syncing",
+    "all ranks raise; resumed: same hashes as an undisturbed run",
+)  # fmt: skip
 def test_a_run_that_failed_resumes_to_the_bits_of_an_undisturbed_one(
     monkeypatch: pytest.MonkeyPatch, mpi_tmp_path: Path, chunked_store: str, place: Any, name: str, nth: int
 ) -> None:
@@ -104,6 +112,7 @@ def test_a_run_that_failed_resumes_to_the_bits_of_an_undisturbed_one(
 
 @pytest.mark.mpi
 @pytest.mark.timeout(30)
+@pytest.mark.fault("disk", "status, convergence and provenance refused by the disk", "the run ends well all the same", times=3)
 def test_reports_that_the_disk_refuses_stop_no_run(
     monkeypatch: pytest.MonkeyPatch, mpi_tmp_path: Path, chunked_store: str
 ) -> None:
@@ -118,6 +127,7 @@ def test_reports_that_the_disk_refuses_stop_no_run(
 
 @pytest.mark.mpi
 @pytest.mark.timeout(30)
+@pytest.mark.fault("ranks", "an error on a rank while the disk refuses the report of it", "the error is told")
 def test_a_report_that_the_disk_refuses_hides_no_other_error(
     monkeypatch: pytest.MonkeyPatch, mpi_tmp_path: Path, chunked_store: str
 ) -> None:

@@ -65,6 +65,7 @@ def test_without_a_failure_all_go_on() -> None:
 
 @pytest.mark.mpi(min_size=2)
 @pytest.mark.parametrize("error", [DataError("a.ms: broken"), StorageError("disk full"), KeyError("plane")])
+@pytest.mark.fault("ranks", "an error on one rank inside all_or_none", "all ranks raise with its rank, message and status")
 def test_a_failing_rank_makes_all_raise_with_its_rank_message_and_exit_status(error: Exception) -> None:
     comm = world()
     failing = comm.size - 1
@@ -87,6 +88,7 @@ def test_a_failing_rank_makes_all_raise_with_its_rank_message_and_exit_status(er
 
 
 @pytest.mark.mpi(min_size=3)
+@pytest.mark.fault("ranks", "errors on two ranks at once", "the lowest rank's is told to the others", times=2)
 def test_of_several_failures_the_lowest_rank_is_told_to_the_others() -> None:
     comm = world()
 
@@ -100,6 +102,7 @@ def test_of_several_failures_the_lowest_rank_is_told_to_the_others() -> None:
 
 
 @pytest.mark.mpi(min_size=3)
+@pytest.mark.fault("ranks", "an error on one rank of a team", "told by its rank in the job")
 def test_a_failure_inside_a_team_is_told_by_its_rank_in_the_job() -> None:
     comm = world()
     team = split(comm, 0 if comm.rank > 0 else 1)  # ranks 1, 2, ... are a team, in which they have ranks 0, 1, ...
@@ -120,8 +123,10 @@ def test_a_failure_inside_a_team_is_told_by_its_rank_in_the_job() -> None:
 
 
 @pytest.mark.mpi
-def test_after_a_failure_the_ranks_are_still_in_step() -> None:
+@pytest.mark.fault("ranks", "an error on each rank in turn", "the ranks are still in step")
+def test_after_a_failure_the_ranks_are_still_in_step(injected: Callable[..., None]) -> None:
     comm = world()
+    injected(comm.size)
     for failing in range(comm.size):
         with pytest.raises(RadpsError), all_or_none(comm, "working"):
             if comm.rank == failing:
@@ -130,6 +135,7 @@ def test_after_a_failure_the_ranks_are_still_in_step() -> None:
 
 
 @pytest.mark.mpi
+@pytest.mark.fault("ranks", "an error in work of rank 0", "all ranks raise with its message and status")
 def test_work_of_the_root_gives_all_ranks_its_result_or_its_failure() -> None:
     comm = world()
     assert on_root(comm, "asking", lambda: {"rank": comm.rank}) == {"rank": 0}
@@ -220,6 +226,7 @@ START = "from radps_mpi.parallel import world; print(world().size)"
 
 @pytest.mark.launches_mpi
 @pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
+@pytest.mark.fault("ranks", "mpirun of another MPI than the library's", "refused with what was started and what MPI sees")
 def test_a_launcher_of_another_mpi_family_is_refused(variable: str) -> None:
     plain = {name: value for name, value in environment().items() if not name.startswith(("PMI", "SLURM"))}
     lone = [sys.executable, "-c", START]
@@ -253,6 +260,10 @@ total(comm, 1)
 
 
 @pytest.mark.launches_mpi
+@pytest.mark.fault(
+    "ranks", "an uncaught error on one rank while others wait in a sum",
+    "the job ends within 10 s with rank and traceback",
+)  # fmt: skip
 def test_a_rank_that_dies_of_an_error_ends_the_job_within_seconds(tmp_path: Path) -> None:
     script = tmp_path / "dying.py"
     script.write_text(DYING)

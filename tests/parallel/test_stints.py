@@ -56,6 +56,7 @@ def test_commits_come_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[-1] == 20 and 3 <= len(seen) <= 20
 
 
+@pytest.mark.fault("time", "a job whose time is up before it begins", "one step done and committed, then it stops")
 def test_a_job_without_time_does_one_step_and_stops() -> None:
     work, limit = Work(), WallTime(world(), -100.0)
     with pytest.raises(OutOfTimeError, match="time is nearly up"):
@@ -66,6 +67,7 @@ def test_a_job_without_time_does_one_step_and_stops() -> None:
     assert work.done == [0], "the next part of the work isn't begun"
 
 
+@pytest.mark.fault("time", "time up on one rank alone", "all ranks stop at the same step")
 def test_the_rank_with_the_least_time_counts() -> None:
     comm = world()
     work = Work()
@@ -74,6 +76,7 @@ def test_the_rank_with_the_least_time_counts() -> None:
     assert work.done == [0]
 
 
+@pytest.mark.fault("time", "SIGUSR1 to one rank in a stint", "all ranks stop at the same step, committed")
 def test_one_rank_that_is_asked_to_stop_stops_all() -> None:
     comm = world()
     work = Work()
@@ -90,6 +93,7 @@ def test_one_rank_that_is_asked_to_stop_stops_all() -> None:
     assert comm.rank != comm.size - 1 or work.done == [0, 1, 2, 3]
 
 
+@pytest.mark.fault("time", "SIGUSR1 inside nested listening", "heard until the outer one ends")
 def test_a_signal_stays_heard_until_the_outer_ears_are_closed() -> None:
     with alarm.listening():
         with alarm.listening(60.0):

@@ -77,6 +77,10 @@ def test_jobs_of_different_sizes_get_different_allocations_and_both_give_the_rig
     assert jobs.product_hashes(tmp_path / "small") == jobs.product_hashes(tmp_path / "by-hand")
 
 
+@pytest.mark.fault(
+    "slurm", "a time limit too short for a job of radps slurm, on a real Slurm",
+    "signalled, exit 75, requeued; finished in the second attempt, same hashes as under mpirun",
+)  # fmt: skip
 def test_a_job_told_to_stop_before_its_limit_goes_on_in_another_attempt(
     slurm: Any, site: Path, config: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:

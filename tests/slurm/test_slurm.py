@@ -30,6 +30,10 @@ def reached(hold: Path) -> bool:
     return hold.read_text() == "reached"
 
 
+@pytest.mark.fault(
+    "slurm", "a time limit too short, on a real Slurm",
+    "signalled, exit 75, requeued; finished in the second attempt, same hashes as under mpirun",
+)  # fmt: skip
 def test_a_job_told_to_stop_at_its_time_limit_finishes_in_its_second_attempt(
     slurm: Any, config: Path, hold: Path, undisturbed: dict[str, str]
 ) -> None:
@@ -45,6 +49,10 @@ def test_a_job_told_to_stop_at_its_time_limit_finishes_in_its_second_attempt(
     assert jobs.product_hashes(config.with_suffix("")) == undisturbed
 
 
+@pytest.mark.fault(
+    "slurm", "scontrol requeue in the middle, on a real Slurm",
+    "resumed in the second attempt, same hashes as under mpirun",
+)  # fmt: skip
 def test_a_job_requeued_in_the_middle_gives_the_same_bits(
     slurm: Any, config: Path, hold: Path, undisturbed: dict[str, str]
 ) -> None:
@@ -58,6 +66,10 @@ def test_a_job_requeued_in_the_middle_gives_the_same_bits(
     assert jobs.product_hashes(config.with_suffix("")) == undisturbed
 
 
+@pytest.mark.fault(
+    "slurm", "SIGKILL of a rank, on a real Slurm",
+    "requeued, finished in the second attempt, same hashes as under mpirun",
+)  # fmt: skip
 def test_a_job_that_has_lost_a_rank_is_queued_again_and_gives_the_same_bits(
     slurm: Any, config: Path, hold: Path, undisturbed: dict[str, str]
 ) -> None:
@@ -71,6 +83,10 @@ def test_a_job_that_has_lost_a_rank_is_queued_again_and_gives_the_same_bits(
     assert jobs.product_hashes(config.with_suffix("")) == undisturbed
 
 
+@pytest.mark.fault(
+    "slurm", "a job array of two sets, on a real Slurm",
+    "both images have the hashes of runs under mpirun", times=2,
+)  # fmt: skip
 def test_an_array_images_one_set_with_each_job(
     slurm: Any, config: Path, other_config: Path, skies: dict[str, Any]
 ) -> None:
@@ -79,6 +95,7 @@ def test_an_array_images_one_set_with_each_job(
     assert jobs.product_hashes(other_config.with_suffix("")) == skies["one point"].undisturbed
 
 
+@pytest.mark.fault("slurm", "a parameter that doesn't exist, on a real Slurm", "the job fails with status 64, not requeued")
 def test_an_error_in_the_parameters_ends_the_job_with_its_status(slurm: Any, config: Path) -> None:
     config.write_text(config.read_text() + "no_such_parameter = 1\n")
     job = slurm.submit(config)
