@@ -116,7 +116,7 @@ def simulate(launcher: str, folder: Path, size: Size) -> None:
 def parameters(size: Size) -> list[Any]:
     """CLEAN in several cycles down to a threshold that noise stays below."""
     return ["--imsize", size.npix, "--cell", "0.15arcsec", "--weighting", "briggs", "--outframe", "TOPO", "--niter", 10**6,
-            "--cycleniter", 100, "--nmajor", 5, "--threshold", "30mJy", "--pblimit", -0.2]  # fmt: skip
+            "--cycleniter", 30, "--nmajor", 6, "--threshold", "30mJy", "--pblimit", -0.2]  # fmt: skip
 
 
 def line_only(folder: Path, cube: Path, size: Size) -> bool:

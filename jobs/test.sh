@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what is missing and runs the tests:
 #
-#   bash jobs/test.sh                      everything: lint, serial, under 2, 3 and 4 ranks, on a Slurm
+#   bash jobs/test.sh                      everything: tests that start ranks or measure time, under 2, 3 and 4 ranks, on a Slurm;
+#                                          beside them lint and the tests that need one core
 #   bash jobs/test.sh lint                 ruff, mypy and the contracts on imports
 #   bash jobs/test.sh serial [ARGS...]     pytest in one process
 #   bash jobs/test.sh bounds [ARGS...]     the kernels' tests with every array index checked
@@ -77,6 +78,37 @@ bounds() {
 
 serial() { pytest_serial serial -m "not slurm" "$@"; }
 
+NEEDS_ALL_CORES="launches_mpi or alone"
+
+with_all_cores() { pytest_serial "with all cores" -m "not slurm and ($NEEDS_ALL_CORES)" "$@"; }
+
+# What one core does and what no load can make fail: lint and the tests of functions, with lower priority, in the gaps that jobs
+# leave (ranks waiting for a disk, a launcher, each other). It shares nothing with the tests beside it but caches made for that.
+beside() {
+  renice -n 10 "$BASHPID" >/dev/null || true
+  lint
+  pytest_serial "on one core" -p no:cacheprovider --timeout 1200 -m "not slurm and not ($NEEDS_ALL_CORES)" "$@"
+  bounds -p no:cacheprovider --timeout 1200 tests/kernels
+  echo "$passed $failed $skipped" >"$results/beside.counts"
+}
+
+# start_beside ARGS... and join_beside: its output comes in one piece; without its last line it has not ended, which is a failure.
+start_beside() {
+  set -m # a process group of its own, so that all of it can be ended with this script
+  beside "$@" >"$results/beside.log" 2>&1 </dev/null &
+  beside_pid=$!
+  set +m
+  trap 'kill -- "-$beside_pid" 2>/dev/null || true' EXIT
+}
+
+join_beside() {
+  local p=0 f=1 s=0
+  wait "$beside_pid" || true
+  cat "$results/beside.log"
+  [ ! -s "$results/beside.counts" ] || read -r p f s <"$results/beside.counts"
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
 on_slurm() { pytest_serial slurm -m slurm -rs "${@:-tests/slurm}"; }
 
 # Files with tests for several ranks, so that ranks don't import all the others; nothing if ARGS name files.
@@ -109,11 +141,11 @@ on_ranks() { # on_ranks N ARGS...
 
 case $stage in
   all)
-    lint
-    serial "$@"
-    bounds tests/kernels
+    start_beside "$@"
+    with_all_cores "$@"
     for n in 2 3 4; do on_ranks "$n" "$@"; done
     on_slurm "$@"
+    join_beside
     ;;
   lint) lint ;;
   serial) serial "$@" ;;

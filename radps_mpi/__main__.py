@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from radps_mpi import alarm, cli, streams
-from radps_mpi.errors import EXIT_OK, RadpsError, printable
+from radps_mpi.errors import EXIT_OK, RadpsError, StorageError, printable
 from radps_mpi.launcher import launcher_rank
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ def _run(command: cli.Command) -> int:
 
 def _run_together(command: cli.Command) -> int:
     """Run a collective command on the whole job."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise StorageError(f"the present folder: {error.strerror}; go to one that is there") from error
     try:
         from radps_mpi.parallel import abort_on_uncaught_errors, world
     except ImportError as error:

@@ -244,6 +244,7 @@ def _ingest(given: dict[str, Any], comm: Comm) -> int:
     from radps_mpi import alarm
     from radps_mpi.config import ParallelConfig, SelectionConfig, build_section
     from radps_mpi.io.ingest import ingest, report_lines
+    from radps_mpi.io.ingest_lock import writing_alone
     from radps_mpi.io.selection import selection_per_source
     from radps_mpi.io.visibility_store import forget_finished_ingest, refuse_output
     from radps_mpi.parallel import on_root
@@ -251,13 +252,14 @@ def _ingest(given: dict[str, Any], comm: Comm) -> int:
     from radps_mpi.planning.wall_time import wall_time_left_s
 
     sources, path, overwrite = given.pop("inputs"), given.pop("output"), given.pop("overwrite", False)
-    on_root(comm, f"looking at {path}", lambda: forget_finished_ingest(Path(path)))
-    on_root(comm, f"looking at {path}", lambda: refuse_output(path, overwrite=overwrite))
+    on_root(comm, f"looking at {path}", lambda: refuse_output(path, overwrite=True))  # before a lock is made beside it
     labels = {name: "--" + name.replace("_", "-") for name in given}
     per_job: dict[str, Any] = {name: given.pop(name) for name in ("max_time", "stall_timeout") if name in given}
     selection = build_section(SelectionConfig, {**given, "vis": sources}, labels)
     job = build_section(ParallelConfig, per_job, labels)
-    with alarm.listening(job.stall_timeout_s):
+    with writing_alone(comm, Path(path)), alarm.listening(job.stall_timeout_s):
+        on_root(comm, f"looking at {path}", lambda: forget_finished_ingest(Path(path)))
+        on_root(comm, f"looking at {path}", lambda: refuse_output(path, overwrite=overwrite))
         limit = WallTime(comm, wall_time_left_s(job.max_time_s))
         try:
             observations = ingest(comm, sources, selection_per_source(selection, len(sources)), path, limit=limit)

@@ -176,8 +176,12 @@ def settle_teams(costs: Sequence[float], nrank: int, nleaf: int, before: Sequenc
     kept = [team for team in kept if team.blocks]
     if [b for team in kept for b in team.blocks] != [b for team in fresh for b in team.blocks]:
         return fresh
-    old, new = (max((sum(costs[b] for b in t.blocks) / t.size for t in teams), default=0.0) for teams in (kept, fresh))
-    return fresh if new < WORTH_MOVING * old else kept
+    return fresh if slowest_team(costs, fresh) < WORTH_MOVING * slowest_team(costs, kept) else kept
+
+
+def slowest_team(costs: Sequence[float], teams: Sequence[Team]) -> float:
+    """When the last team is done, in the unit of ``costs``; the ranks of a team share its work evenly."""
+    return max((sum(costs[b] for b in team.blocks) / team.size for team in teams), default=0.0)
 
 
 def balanced_bounds(costs: Sequence[float], nparts: int) -> list[int]:

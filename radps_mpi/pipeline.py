@@ -21,7 +21,7 @@ from radps_mpi.imaging.stopping import STOP_TEXT, ControlState
 from radps_mpi.io import earlier_run
 from radps_mpi.io.run_directory import RunDirectory
 from radps_mpi.io.timeline_file import write_timeline
-from radps_mpi.journey.blocks import BlockImager
+from radps_mpi.journey.blocks import BlockImager, gridder_of
 from radps_mpi.journey.cycles import Cycles
 from radps_mpi.journey.describe import Description, describe
 from radps_mpi.journey.inputs import open_store
@@ -29,6 +29,7 @@ from radps_mpi.journey.masking import MaskSource
 from radps_mpi.journey.measuring import measured
 from radps_mpi.journey.outline import Outline, outline, preview
 from radps_mpi.journey.products import left_from_before, write_products
+from radps_mpi.journey.provision import cache_within
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.journey.session import (
     FINISHED_PHASE,
@@ -126,7 +127,7 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
         description = describe(config, store)
     announce(description, comm, report)
     masks = MaskSource(comm, description)
-    imager = BlockImager(description, store, cache_bytes(_memory(config, comm)))
+    imager = BlockImager(description, store, _cache_bytes(description, comm, report))
     state, found = open_state(comm, directory, description, store, imager.gridder, report)
     keep_config(comm, directory, config)
     cycles = Cycles(comm, description, imager, state, masks, report, limit)
@@ -149,9 +150,16 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     return result, measured(comm, report.watch, work, config.parallel.threads)
 
 
-def _memory(config: RunConfig, comm: Comm) -> int:
-    chosen = config.parallel.memory_per_rank_bytes
-    return chosen if chosen is not None else memory_per_rank_bytes(ranks_on_node(comm))
+def _cache_bytes(description: Description, comm: Comm, report: Reporter) -> int:
+    """For visibilities kept between cycles: of the memory that the user gives, or of what a rank finds here and now."""
+    chosen = description.config.parallel.memory_per_rank_bytes
+    if chosen is not None:
+        return cache_bytes(chosen)
+    share_bytes = memory_per_rank_bytes(ranks_on_node(comm))
+    kept_bytes, warning = cache_within(description, gridder_of(description), comm.size, share_bytes)
+    if warning:
+        report.note(warning)
+    return kept_bytes
 
 
 def _result(paths: list[str], control: ControlState, description: Description) -> Result:

@@ -18,6 +18,7 @@ from radps_mpi.io.durable import naming, replace_file
 from radps_mpi.io.run_status import SUFFIX as RUN_SUFFIX
 from radps_mpi.journey.plan import Plan, make_plan
 from radps_mpi.journey.plan_report import spread, subject
+from radps_mpi.journey.products import product_path
 from radps_mpi.parallel import on_root
 from radps_mpi.parallel.types import Comm
 from radps_mpi.plan_command import machine_of, request_of
@@ -128,13 +129,17 @@ def _account(given: Mapping[str, Any], site: Site) -> str:
 
 
 def _notes(plan: Plan) -> list[str]:
-    """What the user should know before the job runs. UsageError if it would not do what is asked."""
-    imagename = plan.config.output.imagename
+    """What the user should know before the job runs. UsageError if it would not do what is asked, perhaps after days in the
+    queue."""
+    imagename, output = plan.config.output.imagename, plan.config.output
     root = Path(imagename + RUN_SUFFIX)
     if not commit.exists(root):
+        for path in (product_path(imagename, product) for product in output.products):
+            if os.path.exists(path) and not output.overwrite:
+                raise UsageError(f"{path} exists: choose another imagename, or replace it with --overwrite")
         return list(plan.notes)
     there = f"an unfinished run of {imagename} is there"
-    if plan.config.output.overwrite:
+    if output.overwrite:
         raise UsageError(f"--overwrite: {there}, which a job would go on with: finish it with radps resume, or remove {root}")
     return [f"warning: {there}: the job goes on with it, under its own parameters", *plan.notes]
 

@@ -403,6 +403,13 @@ def test_streams_that_are_closed_or_full_change_no_exit_status(command: list[str
         assert errors_of(done) == ["radps: error: standard output: No space left on device"]
 
 
+def test_a_present_folder_that_was_removed_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    done = run("bash", "-c", 'rmdir ../gone; exec "$@"', "bash", *MODULE, *IMAGE, cwd=tmp_path / "gone")
+    assert done.returncode == 74
+    assert errors_of(done) == ["radps: error: the present folder: No such file or directory; go to one that is there"]
+
+
 def test_no_file_takes_the_place_of_a_stream_that_was_closed() -> None:
     program = ("import os, sys; from radps_mpi.streams import open_closed_streams; open_closed_streams(); "
                "sys.exit(os.open('/dev/null', os.O_RDONLY))")

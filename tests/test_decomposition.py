@@ -217,3 +217,17 @@ def test_channels_dealt_out_are_everyones_once_and_shares_differ_by_one_at_most(
     shares = [deal_channels(np.array(channels, np.int64), rank, nrank).tolist() for rank in range(nrank)]
     assert sorted(chan for share in shares for chan in share) == channels
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("nrank", [2, 3, 4, 7])
+@pytest.mark.parametrize("first", [224, 232, 237])
+def test_thirty_line_channels_of_480_are_shared_evenly(first: int, nrank: int) -> None:
+    line = np.arange(first, first + 30)
+    shares = [deal_channels(line, rank, nrank) for rank in range(nrank)]
+    np.testing.assert_array_equal(np.sort(np.concatenate(shares)), line)
+    assert max(map(len, shares)) == -(-30 // nrank), "minor cycles: by channel"
+    halves = channel_blocks(480, LANES // 2)
+    costs = [float(any(b.start <= chan < b.stop for chan in line)) for b in halves]
+    assert sum(costs) in (4, 5), "half blocks of a line that begins and ends within a block"
+    teams = assign_teams(costs, nrank, 1)
+    assert max(len(team.blocks) for team in teams) == -(-sum(costs) // nrank), "major cycles: by half block"

@@ -113,6 +113,10 @@ class Gridder:
         _require(grid, self.grid_shape, "grid")
         self._spare = grid if grid.dtype == self.dtype else None
 
+    def forget(self) -> None:
+        """Free the memory of a released grid."""
+        self._spare = None
+
     def _take(self) -> NDArray[Any]:
         grid, self._spare = self._spare, None
         return grid if grid is not None else fftw.empty_aligned(self.grid_shape, self.dtype, n=64)

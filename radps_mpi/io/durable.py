@@ -170,23 +170,24 @@ def reserve(fd: int, nbytes: int, path: Path) -> bool:
 
 
 def make_sure_of_room(path: Path, nbytes: int) -> None:
-    """Have the file system refuse a file of that size, for its room, a quota or a limit, before a library writes it: HDF5 names
-    no reason and crashes when it leaves. What is at ``path`` is lost, and nothing is left there.
+    """Have the file system refuse so many bytes at ``path``, for its room, a quota or a limit, before a library writes them:
+    HDF5 names no reason and crashes when it leaves. Nothing is left behind.
 
     Raises
     ------
     StorageError
         If there isn't the room.
     """
+    scratch = path.with_name(path.name + ".room")
     with naming(path, "reserving its space", nbytes):
-        path.unlink(missing_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        scratch.unlink(missing_ok=True)
+        fd = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            scratch.unlink()  # so that a kill leaves nothing either
             os.ftruncate(fd, nbytes)
             reserve(fd, nbytes, path)
         finally:
             os.close(fd)
-            path.unlink()
 
 
 def fsync_file(path: Path) -> None:

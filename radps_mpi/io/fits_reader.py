@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi.errors import DataError
+from radps_mpi.io.durable import open_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def find_image(path: str | os.PathLike[str]) -> ImageBytes:
     from astropy.io import fits
 
     try:
-        with open(path, "rb") as file:
+        with open_regular(Path(path)) as file:
             header = fits.Header.fromfile(file, endcard=True)
             offset = file.tell()
             held = os.fstat(file.fileno()).st_size - offset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -231,7 +232,8 @@ class FitsCubeWriter:
         mine = self._fd >= 0 and self._comm.rank == 0
         self._close_file()
         if mine:
-            self._partial.unlink(missing_ok=True)
+            with suppress(OSError):  # a file system that refuses it has refused something before, which is what must be told
+                self._partial.unlink()
 
 
 def partial_path_of(path: str | os.PathLike[str]) -> Path:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from radps_mpi import faults
 from radps_mpi.errors import DataError
-from radps_mpi.io.durable import CHECKSUM_BYTES, as_bytes, fsync_directory, keep_copy, naming, write_new
+from radps_mpi.io.durable import CHECKSUM_BYTES, as_bytes, fsync_directory, keep_copy, naming, open_regular, write_new
 
 MAGIC = b"RADPS-MANIFEST"
 VERSION = 3
@@ -280,7 +280,7 @@ def read(path: Path) -> Manifest:
     """One manifest file, sizes checked before anything is allocated. DataError if it is missing, damaged or of another
     version."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             sizes = _first_line(file.read(FIRST_LINE_BYTES), os.fstat(file.fileno()).st_size, path)
             return LOADERS[sizes.version](file, sizes, path)
     except FileNotFoundError as error:

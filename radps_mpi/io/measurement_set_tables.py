@@ -107,6 +107,7 @@ def refuse_unsafe_table(path: Path) -> None:
         raise DataError(f"{path}: not a casacore table (it has no file table.dat)")
     if description.stat().st_size > _LARGEST_TABLE_DAT:
         raise DataError(f"{description}: too large for a table's description")
+    _refuse_pipes_and_devices(path)
     try:
         managers = declared_data_managers(description.read_bytes())
     except (ValueError, OSError) as error:
@@ -116,6 +117,13 @@ def refuse_unsafe_table(path: Path) -> None:
             raise DataError(f"{path}: its data are Dysco-compressed, which is not supported; decompress it first")
         if manager not in DATA_MANAGERS:
             raise DataError(f"{path}: data manager {manager!r} is not one that MeasurementSets need; refused")
+
+
+def _refuse_pipes_and_devices(path: Path) -> None:
+    """casacore would wait for somebody to write into the one, and never come to the end of the other."""
+    for entry in path.iterdir():
+        if entry.exists() and not entry.is_file() and not entry.is_dir():
+            raise DataError(f"{entry}: is neither a file nor a folder; refused")
 
 
 def open_table(path: Path) -> Any:

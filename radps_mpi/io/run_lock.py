@@ -52,7 +52,7 @@ class RunLock:
 
     def __init__(self, root: Path, job_id: str = "") -> None:
         self.root = root
-        self._job_id = job_id or os.environ.get("SLURM_JOB_ID", "") or os.environ.get("PBS_JOBID", "")
+        self._job_id = job_id or batch_job_id()
         self._fds: dict[str, int] = {}
         self._is_mine = False
 
@@ -69,14 +69,14 @@ class RunLock:
         path = self.root / LOCK_NAME
         with naming(path, "locking it"):
             fd = self._open(LOCK_NAME)
-            free = _flock(fd, fcntl.LOCK_EX)
+            free = flock(fd, fcntl.LOCK_EX)
             holder = _parse(os.pread(fd, _MAX_LOCK_TEXT, 0))
             refusal = _refusal(path, holder, free, self._job_id, break_lock)
             if refusal:
                 self.release()
                 raise UsageError(refusal)
             self._wait_for_survivors()
-            text = json.dumps(asdict(_this_process(self._job_id)), indent=1).encode() + b"\n"
+            text = json.dumps(asdict(this_process(self._job_id)), indent=1).encode() + b"\n"
             os.ftruncate(fd, 0)
             os.pwrite(fd, text, 0)
             os.fsync(fd)
@@ -85,7 +85,7 @@ class RunLock:
     def _wait_for_survivors(self) -> None:
         fd = self._open(RANKS_NAME)
         deadline = time.monotonic() + SURVIVOR_WAIT_S
-        while _flock(fd, fcntl.LOCK_EX) is False:
+        while flock(fd, fcntl.LOCK_EX) is False:
             if time.monotonic() > deadline:
                 self.release()
                 raise UsageError(f"{self.root}: processes of an earlier, killed run are still alive and may write to "
@@ -96,7 +96,7 @@ class RunLock:
     def join(self) -> None:
         """Say that this rank belongs to the run; for every rank, after rank 0 has acquired it."""
         with naming(self.root / RANKS_NAME, "locking it"):
-            if _flock(self._open(RANKS_NAME), fcntl.LOCK_SH) is False:
+            if flock(self._open(RANKS_NAME), fcntl.LOCK_SH) is False:
                 raise UsageError(f"{self.root}: another run has just taken it")
 
     def release(self) -> None:
@@ -125,7 +125,7 @@ def read_holder(root: Path) -> tuple[Holder | None, bool | None]:
             return None, False
         if holder.host == socket.gethostname():
             return holder, _lives(holder)
-        return holder, True if _flock(fd, fcntl.LOCK_SH) is False else None
+        return holder, True if flock(fd, fcntl.LOCK_SH) is False else None
     finally:
         os.close(fd)
 
@@ -143,7 +143,7 @@ def _refusal(path: Path, holder: Holder | None, free: bool | None, job_id: str, 
             f"say --break-lock, or remove {path}")
 
 
-def _flock(fd: int, kind: int) -> bool | None:
+def flock(fd: int, kind: int) -> bool | None:
     """True: locked; False: somebody else has it; None: this file system knows no locks."""
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
@@ -165,7 +165,13 @@ def _parse(text: bytes) -> Holder | None:
         return None
 
 
-def _this_process(job_id: str) -> Holder:
+def batch_job_id() -> str:
+    """Of the batch system, "" outside of one."""
+    return os.environ.get("SLURM_JOB_ID", "") or os.environ.get("PBS_JOBID", "")
+
+
+def this_process(job_id: str) -> Holder:
+    """This process as the holder of a lock."""
     pid = os.getpid()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     return Holder(socket.gethostname(), pid, job_id, started, _boot_id(), _started_ticks(pid))

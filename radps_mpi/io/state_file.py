@@ -31,6 +31,7 @@ from radps_mpi.io.durable import (
     checksum,
     free_bytes,
     fsync_directory,
+    make_sure_of_room,
     naming,
     read_at,
     reserve,
@@ -41,6 +42,9 @@ from radps_mpi.parallel.types import Comm
 
 FORMAT = "radps-state"
 VERSION = 1
+_HDF5_ROOM_BYTES = 1 << 16
+"""What HDF5 may write for its own purposes while the file is laid out."""
+
 ALIGNMENT_BYTES = 1 << 20
 ALIGNED_FROM_BYTES = 1 << 16
 MAX_STRUCTURE_BYTES = 1 << 26
@@ -278,8 +282,9 @@ class StateFile:
 def _make_way(partial: Path, needed: int) -> None:
     with naming(partial, "creating it", needed):
         partial.unlink(missing_ok=True)
-        if free_bytes(partial) < needed:
+        if free_bytes(partial) < needed:  # told in bytes; what follows may meet a limit of the file system first
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    make_sure_of_room(partial, needed + _HDF5_ROOM_BYTES)
 
 
 def _lay_out(comm: Comm, path: Path, shape: tuple[int, int, int], masks: bool,

@@ -49,6 +49,7 @@ def lay_out(partial: Path, metas: Sequence[ObservationMeta]) -> None:
     """Create the whole structure of the file, by one process: then nobody else changes HDF5 metadata."""
     with durable.naming(partial, "creating it"):
         partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # a link in its place would lead to another file
     layouts = [layout for meta in metas for layout in dataset_layout(meta).values()]
     data_bytes = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype, _, _ in layouts)
     durable.make_sure_of_room(partial, data_bytes + 2 * _structure_bytes(metas))  # now, and when it is completed
@@ -150,8 +151,8 @@ def finish(
 ) -> None:
     """Complete the partial store of ``final``, make it durable and put it in its place. Collective."""
     partial = partial_path(final)
-    scratch = partial.with_name(partial.name + ".room")  # attributes and seal lie behind what was reserved
-    on_root(comm, f"completing {partial}", lambda: durable.make_sure_of_room(scratch, _structure_bytes(metas)))
+    # attributes and seal lie behind what was reserved
+    on_root(comm, f"completing {partial}", lambda: durable.make_sure_of_room(partial, _structure_bytes(metas)))
     on_root(comm, f"completing {partial}", lambda: _write_metadata(partial, metas, times_s, factors))
     faults.reach("ingest-before-sync")
     with all_or_none(comm, f"syncing {partial}"), durable.naming(partial, "syncing it"):

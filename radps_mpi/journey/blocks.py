@@ -32,28 +32,37 @@ class FirstImages:
     sums: NDArray[np.float64]
 
 
-def gridder_of(d: Description) -> Gridder:
-    """The gridder of an image; its grids take no memory yet."""
+def gridder_of(d: Description, nlane: int = 0) -> Gridder:
+    """The gridder of an image, of ``nlane`` lanes where not of a full block's; its grids take no memory yet."""
     image = d.config.image
     return Gridder(
-        d.geometry, nlane=d.nlane, epsilon=image.epsilon, precision=image.precision, threads=d.config.parallel.threads,
+        d.geometry, nlane=nlane or d.nlane, epsilon=image.epsilon, precision=image.precision, threads=d.config.parallel.threads,
         kind="plane" if d.continuum else "lanes", rows=max(1, d.nrow), reach=d.reach,
     )
 
 
 class BlockImager:
-    """Images blocks for one rank. ``cache_bytes`` bounds the weighted visibilities kept between major cycles."""
+    """Images blocks for one rank. ``cache_bytes`` bounds the weighted visibilities kept between major cycles; ``nlane`` is the
+    width of the blocks, 0 for the description's."""
 
-    def __init__(self, description: Description, store: VisibilityStore, cache_bytes: int) -> None:
+    def __init__(self, description: Description, store: VisibilityStore, cache_bytes: int, nlane: int = 0) -> None:
         self.d = description
         self.store = store
-        self.gridder = gridder_of(description)
-        self._cache = _Cache(cache_bytes)
+        self.nlane = nlane or description.nlane
+        self.gridder = gridder_of(description, self.nlane)
+        self._cache_bytes, self._cache = cache_bytes, _Cache(cache_bytes)
         self._order: dict[int, ChannelBlock] = {}
         self.beyond = 0
 
+    def of_lanes(self, nlane: int) -> BlockImager:
+        """One for blocks of another width, which may keep as many visibilities while this one has turned to none."""
+        return BlockImager(self.d, self.store, self._cache_bytes, nlane)
+
     def turn_to(self, blocks: list[ChannelBlock]) -> None:
-        """These are the rank's blocks from now on, in this order: forget the cached visibilities of others."""
+        """These are the rank's blocks from now on, in this order: forget the cached visibilities of others, and where there are
+        none the memory of grids."""
+        if not blocks:
+            self.gridder.forget()
         self._cache.keep_only({block.index for block in blocks})
         self._order = {block.index: following for block, following in pairwise(blocks)}
 
@@ -108,10 +117,10 @@ class BlockImager:
 
     @property
     def _ndest(self) -> int:
-        return 1 if self.d.continuum else self.d.nlane
+        return 1 if self.d.continuum else self.nlane
 
     def _padded(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
-        padded = np.zeros((self.d.nlane, *model.shape[1:]), np.float32)
+        padded = np.zeros((self.nlane, *model.shape[1:]), np.float32)
         np.copyto(padded[: len(model)], model, where=np.isfinite(model))
         return padded
 
@@ -138,7 +147,7 @@ class BlockImager:
                 pieces = self._prepare(block, leaf)
                 self._cache.hold(block.index, leaf.index, pieces)
                 with timeline.span("weight density", block=block.index, leaf=leaf.index):
-                    density, total = weighting.local_density(pieces, self.d.scheme, geometry, self.d.nlane)
+                    density, total = weighting.local_density(pieces, self.d.scheme, geometry, self.nlane)
                 trees[0].add(leaf.index, density)
                 trees[1].add(leaf.index, total)
         summed = self._reduce(team, trees[0], (geometry.ny, geometry.nx, ndest), np.dtype(np.float64))
@@ -196,7 +205,7 @@ class BlockImager:
                 mapping.first, self.store.read(obs, mapping.first, mapping.stop, chunk0, chunk1),
                 weight if weight.ndim == 3 else weight[None], rows.uvw_m, rows.time_index,
             )
-            nlane = mapping.stop - mapping.first if self.d.continuum else self.d.nlane
+            nlane = mapping.stop - mapping.first if self.d.continuum else self.nlane
             prepared.append(
                 prepare_piece(
                     raw, mapping, o.hands, o.turn, self.d.geometry, nlane=nlane,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from radps_mpi import alarm, faults, timeline
 from radps_mpi.data.beam import NULL_BEAM, Beam, BeamColumns
-from radps_mpi.decomposition import ChannelBlock, Team, deal_channels
+from radps_mpi.decomposition import ChannelBlock, deal_channels
 from radps_mpi.errors import DataError
 from radps_mpi.imaging.beams import fit_beam, largest_beam
 from radps_mpi.imaging.clark import clark, patch_pixels
@@ -27,6 +27,7 @@ from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.manifest import FLAG_BEAM_FALLBACK, FLAG_BLANK, IMAGED, PENDING
 from radps_mpi.journey.blocks import BlockImager
 from radps_mpi.journey.describe import Description
+from radps_mpi.journey.division import Division, Divisions
 from radps_mpi.journey.masking import MaskSource
 from radps_mpi.journey.ranks import Assignment, assign, work_through
 from radps_mpi.journey.reporting import Reporter
@@ -45,25 +46,26 @@ class Cycles:
         self.comm, self.d, self.imager, self.state, self.masks, self.report, self.limit = (
             comm, description, imager, state, masks, report, limit,
         )
-        self._seconds = np.zeros(len(description.blocks))
-        """What each block took when it was worked last, 0 where it wasn't; the same on all ranks."""
-        self._teams: Sequence[Team] = ()
+        self._divisions = Divisions(description, imager)
 
     def make_first_images(self) -> None:
         """PSF, beam and dirty image of every block that doesn't have them yet, committed as they are finished."""
         pending = [bool((self.state.table["status"][b.start : b.stop] == PENDING).any()) for b in self.d.blocks]
         if any(pending):
-            share = assign(self.comm, self.d, [float(p) for p in pending])
+            share = assign(self.comm, self.d, self.d.blocks, [float(p) for p in pending])
             self._work(share, "making PSFs and dirty images", self._first_block, {})
             share.free()
         self._settle_beams()
 
     def _work(
-        self, share: Assignment, phase: str, work: Callable[[Comm, ChannelBlock], None], changes: dict[str, Any]
+        self, share: Assignment, phase: str, work: Callable[[Comm, ChannelBlock], None], changes: dict[str, Any],
+        division: Division | None = None,
     ) -> None:
-        self.imager.turn_to(share.blocks)
+        """``work`` on this rank's blocks of ``division``, the full ones where none is given."""
+        division = division or self._divisions.full
+        self._divisions.turn_to(division, share.blocks)
         self.report.phase(phase, share.rounds)
-        spent, mine = np.zeros(len(self.d.blocks)), np.zeros(len(self.d.blocks), bool)
+        spent, mine = np.zeros(len(division.blocks)), np.zeros(len(division.blocks), bool)
 
         def measured(team: Comm, block: ChannelBlock) -> None:
             began = time.monotonic()
@@ -75,18 +77,7 @@ class Cycles:
             self.limit, share, phase, measured, lambda: self.state.commit(changes),
             lambda done: self.report.progress(phase, done, share.rounds, self.state),
         )
-        spent = merge_disjoint(self.comm, spent, mine)
-        self._seconds = np.where(spent > 0.0, spent, self._seconds)
-        self._teams = share.teams
-
-    def _costs(self, wanted: NDArray[np.bool_]) -> list[float]:
-        """Expected cost of each block's residuals, 0 where none of the ``wanted`` (nchan,) channels is in it: the seconds that
-        the block took last, since it takes all lanes to compute one. The median's where it hasn't been worked yet."""
-        known = self._seconds[self._seconds > 0.0]
-        unknown = float(np.median(known)) if known.size else 1.0
-        return [
-            (self._seconds[b.index] or unknown) if wanted[b.start : b.stop].any() else 0.0 for b in self.d.blocks
-        ]
+        division.note(merge_disjoint(self.comm, spent, mine), share.teams)
 
     def _first_block(self, team: Comm, block: ChannelBlock) -> None:
         images = self.imager.first_pass(team, block)
@@ -193,11 +184,12 @@ class Cycles:
         """One set of minor cycles and the major cycle after it, for the channels that aren't that far yet."""
         table = self.state.table
         todo = plan.active & (table["cycle"] < cycle)
-        share = assign(self.comm, self.d, self._costs(todo), self._teams)
+        division, costs = self._divisions.choose(todo, self.comm.size)
+        share = assign(self.comm, self.d, division.blocks, costs, division.teams)
         self._minor_cycles(plan, todo, cycle)
         self.state.hand_over(share.owner)
         self._work(
-            share, f"major cycle {cycle}", lambda team, block: self._residual_block(team, block, todo), {}
+            share, f"major cycle {cycle}", lambda team, block: self._residual_block(team, block, todo, division), {}, division
         )
         share.free()
 
@@ -269,7 +261,7 @@ class Cycles:
                 continue
             self.report.note(f"{int(chosen.sum())} channels were being written when the run stopped, or are damaged: {phase}")
             work = (self._psf_block, self._model_block, self._residual_block)[index]
-            share = assign(self.comm, self.d, self._costs(chosen))
+            share = assign(self.comm, self.d, self.d.blocks, self._divisions.full.costs(chosen))
             self._work(share, phase, partial(work, wanted=chosen), {})
             share.free()
 
@@ -342,7 +334,9 @@ class Cycles:
             chan, residual, psf, model, cycle, float(stored["cycle_threshold_jy"][chan]), int(stored["max_iterations"][chan])
         )
 
-    def _residual_block(self, team: Comm, block: ChannelBlock, wanted: NDArray[np.bool_]) -> None:
+    def _residual_block(
+        self, team: Comm, block: ChannelBlock, wanted: NDArray[np.bool_], division: Division | None = None
+    ) -> None:
         """Residuals of a block from its current models, staged for the ``wanted`` (nchan,) channels."""
         chans = range(block.start, block.stop)
         with (
@@ -350,7 +344,7 @@ class Cycles:
             timeline.span("read models", block=block.index),
         ):
             model = self._models_of(chans)
-        images = self.imager.residual(team, block, model)
+        images = (division or self._divisions.full).imager.residual(team, block, model)
         if images is None:
             return
         with timeline.span("write planes", block=block.index):

@@ -21,7 +21,7 @@ from radps_mpi.imaging.primary_beams import apply_pb_mask, pb_correct, primary_b
 from radps_mpi.imaging.restoring import restore
 from radps_mpi.imaging.restoring_beam import parse_restoring_beam
 from radps_mpi.io.commit import Checkpoint
-from radps_mpi.io.durable import checksum
+from radps_mpi.io.durable import checksum, naming
 from radps_mpi.io.fits_writer import FitsCubeWriter, WrittenPlanes, partial_path_of
 from radps_mpi.io.manifest import FLAG_BLANK
 from radps_mpi.journey.cycles import beams_of_records, valid_channels
@@ -189,7 +189,9 @@ def write_products(
 def _forget_unwanted(imagename: str, names: list[str]) -> None:
     """Remove what an earlier job, asked for other products, has left of them."""
     for name in {*PRODUCTS, "image.pbcor"}.difference(names):
-        partial_path(imagename, name).unlink(missing_ok=True)
+        path = partial_path(imagename, name)
+        with naming(path, "removing it"):
+            path.unlink(missing_ok=True)
 
 
 def _writer(

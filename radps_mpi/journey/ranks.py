@@ -39,8 +39,10 @@ class Assignment:
             self.team = None
 
 
-def assign(comm: Comm, description: Description, costs: Sequence[float], before: Sequence[Team] = ()) -> Assignment:
-    """Share the blocks with cost > 0 among the ranks, as ``before`` if that is nearly as good. Collective; the same
+def assign(
+    comm: Comm, description: Description, blocks: Sequence[ChannelBlock], costs: Sequence[float], before: Sequence[Team] = ()
+) -> Assignment:
+    """Share the ``blocks`` with cost > 0 among the ranks, as ``before`` if that is nearly as good. Collective; the same
     arithmetic on all ranks, so ``costs`` must be the same on all."""
     teams = settle_teams(costs, comm.size, len(description.leaves), before)
     owner = np.full(description.axis.nchan, -1, np.int64)
@@ -48,11 +50,11 @@ def assign(comm: Comm, description: Description, costs: Sequence[float], before:
     colour = None
     for number, team in enumerate(teams):
         for block in team.blocks:
-            owner[description.blocks[block].start : description.blocks[block].stop] = team.first
+            owner[blocks[block].start : blocks[block].stop] = team.first
         if team.first <= comm.rank < team.stop:
             colour, mine = number, team.blocks
     rounds = max((len(team.blocks) for team in teams), default=0)
-    return Assignment(split(comm, colour), [description.blocks[b] for b in mine], owner, rounds, teams)
+    return Assignment(split(comm, colour), [blocks[b] for b in mine], owner, rounds, teams)
 
 
 def work_through(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from radps_mpi import __version__
-from radps_mpi.config import RunConfig
+from radps_mpi.config import CHANGEABLE_ON_RESUME, RunConfig, differences
+from radps_mpi.config_toml import format_value
 from radps_mpi.errors import DataError, StorageError, UsageError
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.io import commit, earlier_run
@@ -130,6 +131,8 @@ def open_state(
 
     Raises
     ------
+    UsageError
+        If the state was made with other parameters than the configuration has now.
     DataError
         If the state was made from other visibilities, another image or other kernels.
     StorageError
@@ -141,6 +144,7 @@ def open_state(
         state = Checkpoint.open(comm, directory.root, description.shape)
         for note in state.notes:
             report.note(note)
+        _refuse_other_parameters(description.config, state.header.get("config"), directory.path(CONFIG_NAME))
         _compare(identity, state.header.get("identity") or {}, report, directory.root)
         return state, True
     on_root(comm, "looking for space", lambda: refuse_lack_of_space(needs(description), directory.root))
@@ -153,6 +157,21 @@ def open_state(
     state = Checkpoint.create(comm, directory.root, header, description.shape, masks=masks)
     on_root(comm, "letting the earlier run go", lambda: earlier_run.let_go(directory.root))
     return state, False
+
+
+def _refuse_other_parameters(config: RunConfig, made_with: Any, path: Path) -> None:
+    """``config.toml`` may have been edited, or damaged: half of the images would be of other parameters than the rest."""
+    if not isinstance(made_with, str):
+        return
+    before = RunConfig.from_toml(made_with, f"the configuration in the manifest beside {path}")
+    free = {*CHANGEABLE_ON_RESUME, "imagename"}
+    if any(name.endswith(SUFFIX) for name in config.selection.vis):
+        free.add("vis")  # a store may be moved: its fingerprint tells it from another
+    for name in differences(before, config):
+        if name not in free:
+            was, now = (format_value(c.flat()[name]) for c in (before, config))
+            raise UsageError(f"{path}: {name} was {was} when the run began and is {now} now, which can't change on resume: put "
+                             "it back, or start the run again")
 
 
 def _identity(description: Description, store: VisibilityStore, gridder: Gridder) -> dict[str, Any]:
@@ -281,4 +300,5 @@ def _remove(directory: RunDirectory, own_store: bool) -> None:
     # The previous one before it: alone it would send a resumed run one commit back.
     names = [commit.MANIFEST_NAME + ".previous", commit.MANIFEST_NAME, commit.STATE_NAME]
     for name in names + ([STORE_NAME] if own_store else []):
-        directory.path(name).unlink(missing_ok=True)
+        with naming(directory.root / name, "removing it"):
+            directory.path(name).unlink(missing_ok=True)

@@ -21,6 +21,9 @@ ATTEMPT = Path(__file__).absolute().with_name("attempt.sh")
 ENVIRONMENT = ATTEMPT.parents[2] / "jobs" / "environment.sh"
 """What selects the checkout's virtual environment, where this is a checkout."""
 
+STAGE = ENVIRONMENT.with_name("stage.sh")
+"""What copies the environment to the nodes of a job."""
+
 _MIB = 1 << 20
 
 
@@ -93,6 +96,13 @@ def preparation(site: Site, folder: Path) -> list[str]:
     ]
 
 
+def staging(request: Request, site: Site) -> list[str]:
+    """The line that has a job of many ranks start from copies; none where this is no checkout."""
+    ranks = request.nodes * request.ranks_per_node
+    wanted = 0 < site.common.stage_ranks <= ranks and STAGE.exists()
+    return [f". {shlex.quote(str(STAGE))}"] if wanted else []
+
+
 def run_script(
     request: Request, site: Site, facts: Sequence[str], imagename: str, arguments: Sequence[str], folder: Path
 ) -> str:
@@ -113,6 +123,7 @@ def run_script(
         "#",
         *head(request, site, extra),
         *preparation(site, folder),
+        *staging(request, site),
         "",
         f"# Starts the run, or goes on with it; asks for another attempt where it was stopped or killed: see {ATTEMPT.name}.",
         f"most_attempts={site.common.most_attempts}",

@@ -138,6 +138,9 @@ class SiteConfig(Section):
     srun_options: Words = Field((), description="options of srun, as --mpi=pmix_v4")
     mpirun_options: Words = Field((), description="options of mpirun")
     sbatch_options: Options = Field((), description="more options of all jobs, as --exclusive")
+    stage_ranks: int = Field(
+        0, description="jobs of at least so many ranks start from copies on their nodes' own disks (jobs/stage.sh); 0: none",
+        ge=0)
     most_attempts: int = Field(20, description="attempts of a job: how often it may be queued again, and one", ge=1, le=1000)
     stop_before: Duration = Field("5min", description="how long before its limit a job is told to stop", min_length=1)
     least_time: Duration = Field("10min", description="shortest time asked for: kernels may have to be compiled", min_length=1)
@@ -171,7 +174,7 @@ class Site:
 
 def default_path() -> Path:
     """``$XDG_CONFIG_HOME/radps/site.toml``, by default in ``~/.config``."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "radps" / "site.toml"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")) / "radps" / "site.toml"
 
 
 def read_site(path: Path) -> Site:

@@ -50,6 +50,16 @@ def galaxy_store(galaxy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
+def undisturbed(galaxy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Hashes of the products of a run, CLEANed as jobs.CLEAN says, that nothing happens to."""
+    imagename = tmp_path_factory.mktemp("undisturbed") / "cube"
+    jobs.succeed(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], ranks=2)
+    hashes = jobs.product_hashes(imagename)
+    assert len(hashes) == 7
+    return hashes
+
+
+@pytest.fixture(scope="session")
 def two_nights_store(galaxy: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two topocentric executions, 120 days apart, in one store: two row chunks, two native channels per image channel."""
     folder = tmp_path_factory.mktemp("nights")

@@ -19,16 +19,6 @@ pytestmark = pytest.mark.launches_mpi
 KILLED = 137
 
 
-@pytest.fixture(scope="module")
-def undisturbed(galaxy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of the products of a run that nothing happens to."""
-    imagename = tmp_path_factory.mktemp("undisturbed") / "cube"
-    jobs.succeed(["image", galaxy_store, "--imagename", imagename, *jobs.CLEAN], ranks=2)
-    hashes = jobs.product_hashes(imagename)
-    assert len(hashes) == 7
-    return hashes
-
-
 def phase_of(imagename: Path) -> str:
     """What the run was doing, by its own account."""
     status = Path(f"{imagename}.radps") / "status.json"
@@ -193,7 +183,8 @@ def test_an_ingest_killed_when_its_store_is_in_place_leaves_no_progress_to_the_n
     store = tmp_path / "a.vis.h5"
     killed = jobs.run_radps(["ingest", galaxy, "-o", store], ranks=1, env={"RADPS_FAULT": "ingest-after-rename:1:0"})
     assert killed.returncode == 137
-    assert sorted(path.name for path in tmp_path.iterdir()) == [store.name, f"{store.name}.partial.progress"]
+    left = [store.name, f"{store.name}.partial.lock", f"{store.name}.partial.progress"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
     refused = jobs.run_radps(["ingest", galaxy, "-o", store], ranks=1)
     assert refused.returncode != 0 and "--overwrite" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == [store.name]

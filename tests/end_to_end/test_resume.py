@@ -143,6 +143,24 @@ def test_a_state_of_other_visibilities_is_refused(copied: Path, galaxy: Path, ga
     assert refused.returncode == 65 and "the state was made with different visibilities" in line
 
 
+@pytest.mark.parametrize(("was", "now"), [('weighting = "natural"', 'weighting = "uniform"'), ("gain = 0.1", "gain = 0.5")])
+@pytest.mark.fault(
+    "two runs", "resume after config.toml was edited",
+    "status 64, one line naming the parameter; resumed once it is as before",
+)  # fmt: skip
+def test_a_state_of_other_parameters_is_refused_by_name(copied: Path, was: str, now: str) -> None:
+    config = Path(f"{copied}.radps") / "config.toml"
+    text = config.read_text()
+    assert was in text
+    config.write_text(text.replace(was, now))
+    refused = jobs.run_radps(["resume", copied, "--nmajor", "2"], ranks=2)
+    (line,) = jobs.error_lines(refused)
+    name, value = was.split(" = ")
+    assert refused.returncode == 64 and f"config.toml: {name} was {value} when the run began" in line
+    config.write_text(text)
+    jobs.succeed(["resume", copied, "--nmajor", "2"])
+
+
 @pytest.mark.fault(
     "corruption", "a state with a flipped bit in every 4 KB",
     "found by verify; all made again on resume, same hashes",
@@ -212,6 +230,38 @@ def test_a_second_run_in_the_same_directory_is_refused_and_does_no_harm(galaxy_s
         assert refused.returncode == 64 and "in use by process" in line and str(imagename) in line
     assert finished.returncode == 0, finished.stderr
     assert len(jobs.product_hashes(imagename)) == 7
+
+
+@pytest.mark.fault(
+    "two runs", "a second ingest into a store that is being written",
+    "status 64, one line naming the holder; the first ends well",
+)  # fmt: skip
+def test_a_second_ingest_into_a_store_is_refused_and_does_no_harm(galaxy: Path, tmp_path: Path) -> None:
+    store, hold = tmp_path / "a.vis.h5", tmp_path / "hold"
+    hold.touch()
+    wait = {"RADPS_FAULT": "ingest-chunk:1:0:wait", "RADPS_FAULT_HOLD": str(hold)}
+    with jobs.Job(["ingest", galaxy, "-o", store], 2, wait) as job:
+        assert job.wait_until(lambda: hold.read_text() == "reached")
+        refused = jobs.run_radps(["ingest", galaxy, "-o", store, "--scan", "1"])
+        hold.unlink()
+        done = job.finish(60)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 64 and f"{store} is being written by another ingest (process " in line
+    assert done.returncode == 0, done.stderr
+    jobs.succeed(["verify", store])
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
+
+
+@pytest.mark.fault(
+    "kills", "SIGKILL of an ingest that holds its store's lock",
+    "the next ingest succeeds, nothing left",
+)  # fmt: skip
+def test_the_lock_of_an_ingest_that_was_killed_is_nobody_s(galaxy: Path, tmp_path: Path) -> None:
+    store = tmp_path / "a.vis.h5"
+    killed = jobs.run_radps(["ingest", galaxy, "-o", store], 2, {"RADPS_FAULT": "ingest-chunk:1:0"})
+    assert killed.returncode == 137
+    jobs.succeed(["ingest", galaxy, "-o", store], ranks=2)
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
 
 
 @pytest.mark.fault("two runs", "a run onto products of an earlier one", "status 64, one line; replaced only with --overwrite")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 from pathlib import Path
 
@@ -79,6 +80,17 @@ def test_missing_truncated_and_foreign_files_are_data_errors(tmp_path: Path) -> 
             hash_product(path)
         with pytest.raises(DataError, match=r"cube\.fits"):
             read_cube(path)
+
+
+@pytest.mark.timeout(20, method="signal")
+@pytest.mark.fault(
+    "hostile", "a pipe in place of a FITS image",
+    "refused; nobody waits",
+)  # fmt: skip
+def test_a_pipe_is_no_image_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cube.fits")
+    with pytest.raises(DataError, match="is not a regular file"):
+        hash_product(tmp_path / "cube.fits")
 
 
 @pytest.mark.fault("hostile", "a FITS header that declares terabytes", "refused without allocating them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from dataclasses import replace
@@ -238,6 +239,23 @@ def test_a_missing_directory_and_a_directory_of_that_name_are_storage_errors(tmp
     (tmp_path / "cube.fits").mkdir()
     with pytest.raises(StorageError, match="is a directory"):
         write_cube(tmp_path / "cube.fits")
+
+
+@pytest.mark.fault(
+    "disk", "a read-only file system (injected) that keeps a partial product",
+    "the first error is told",
+)  # fmt: skip
+def test_a_disk_that_refuses_to_remove_the_partial_file_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StorageError, match="the first"), FitsCubeWriter(
+        MPI.COMM_SELF, tmp_path / "cube.fits", GEOMETRY, frequency_axis(3), bunit="Jy/beam"
+    ):  # fmt: skip
+        raise StorageError("the first")
 
 
 @pytest.mark.fault("hostile", "a symbolic link in place of a product's partial file", "refused; what it leads to is untouched")

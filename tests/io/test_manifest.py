@@ -132,6 +132,19 @@ def test_a_damaged_manifest_never_becomes_the_previous_one(path: Path) -> None:
     assert manifests.read(manifests.previous_of(path)).header["commit"] == 1
 
 
+@pytest.mark.fault(
+    "hostile", "a pipe in place of the manifest",
+    "the previous one is taken; nobody waits",
+)  # fmt: skip
+def test_a_pipe_in_its_place_keeps_nobody_waiting_and_gives_way_to_the_previous_one(path: Path) -> None:
+    manifests.save(example(1), path)
+    manifests.save(example(2), path)
+    path.unlink()
+    os.mkfifo(path)
+    found, notes = manifests.load(path)
+    assert found.header["commit"] == 1 and len(notes) == 1
+
+
 @pytest.mark.fault("corruption", "rubbish in place of both manifests", "an error that names both")
 def test_two_damaged_manifests_are_an_error_that_names_both(path: Path) -> None:
     manifests.save(example(1), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -58,6 +59,22 @@ def test_an_evil_subtable_is_refused_too(original: Path, tmp_path: Path) -> None
     rename_manager(path / "FIELD", "StandardStMan", "evilmanager")
     with pytest.raises(DataError, match=r"evil\.ms/FIELD: data manager 'evilmanagerxx'"):
         describe(str(path))
+
+
+@pytest.mark.timeout(20, method="signal")
+@pytest.mark.fault(
+    "hostile", "a pipe or a device among a set's files",
+    "refused before casacore sees it",
+)  # fmt: skip
+def test_a_pipe_or_device_among_a_table_s_files_is_refused_before_casacore_waits_for_it(original: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(original, tmp_path / "made.ms"))
+    (source / "FIELD" / "table.f0").unlink()
+    os.mkfifo(source / "FIELD" / "table.f0")
+    with pytest.raises(DataError, match=r"FIELD/table\.f0: is neither a file nor a folder"):
+        describe(str(source))
+    (source / "table.f9").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"table\.f9: is neither"):
+        open_table(source)
 
 
 @pytest.mark.fault("data", "a reference table in place of a set", "refused with advice")

@@ -121,7 +121,7 @@ def test_a_requeued_job_on_another_host_may_go_on(image: str) -> None:
 def test_where_the_file_system_has_no_locks_a_living_holder_is_still_respected(
         image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = RunDirectory.open(world(), image)
-    monkeypatch.setattr(run_lock, "_flock", lambda fd, kind: None)
+    monkeypatch.setattr(run_lock, "flock", lambda fd, kind: None)
     with pytest.raises(UsageError, match="in use by process"):
         RunDirectory.open(world(), image)
     lock = first.root / "lock"

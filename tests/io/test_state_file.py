@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -196,6 +197,18 @@ def test_a_reservation_that_fails_takes_the_partial_file_away(tmp_path: Path) ->
             StateFile.create(world(), tmp_path / "state.h5", 2, 8, 8)
     finally:
         faults.arm("")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_that_the_system_refuses_is_told_before_hdf5_meets_it(tmp_path: Path) -> None:
+    """HDF5 crashed in H5_term_library."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(StorageError, match=r"state\.h5\.partial: File too large while reserving its space"):
+            StateFile.create(world(), tmp_path / "state.h5", NCHAN, NY, NX)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = ("awk", "bash", "cat", "cut", "date", "dirname", "env", "flock", "grep", "head", "id", "ls", "mkdir", "mktemp",
          "mv", "nproc", "rm", "sed", "sha256sum", "sort", "tail", "tee", "touch", "tr", "uname")  # fmt: skip

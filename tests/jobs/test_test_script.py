@@ -49,7 +49,7 @@ def checkout(tmp_path: Path) -> Path:
 def run_tests(checkout: Path, *arguments: str) -> tuple[int, list[str]]:
     job_variables = ("OMPI_", "PMIX_", "PRTE_", "PMI_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(job_variables)}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    environment["PATH"] = f"{checkout}:{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(["bash", "jobs/test.sh", *arguments], cwd=checkout, env=environment, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=120, check=False)  # fmt: skip
     return done.returncode, done.stdout.splitlines()
@@ -86,6 +86,44 @@ def test_an_unknown_stage_is_refused(checkout: Path) -> None:
     status, lines = run_tests(checkout, "parallel")
     assert status == 64
     assert "no stage 'parallel'" in lines[-1]
+
+
+EVERYTHING = """
+import pytest
+
+def test_on_one_core():
+    assert False
+
+@pytest.mark.alone
+def test_that_measures_time():
+    pass
+
+@pytest.mark.launches_mpi
+def test_that_starts_ranks():
+    pass
+
+@pytest.mark.mpi
+def test_on_ranks():
+    pass
+"""
+
+
+@pytest.mark.launches_mpi
+def test_all_stages_run_every_test_and_count_what_fails_beside_them(checkout: Path) -> None:
+    for name, status in (("ruff", 0), ("mypy", 1), ("lint-imports", 0)):
+        (tool := checkout / name).write_text(f"#!/bin/sh\nexit {status}\n")
+        tool.chmod(0o755)
+    for name in ("tests", "tests/kernels", "tests/slurm"):
+        (checkout / name).mkdir(exist_ok=True)
+    (checkout / "tests" / "test_everything.py").write_text(EVERYTHING)
+    for name, mark in (("kernels", ""), ("slurm", "@pytest.mark.slurm\n")):
+        test = f"import pytest\n\n{mark}def test_{name}():\n    pass\n"
+        (checkout / "tests" / name / f"test_{name}.py").write_text(test)
+    status, lines = run_tests(checkout, "all")
+    assert status == 1, lines
+    # three tools, four tests of the serial stages, one of them again with bounds, one on 2, 3 and 4 ranks, one on a Slurm
+    assert lines[-1].startswith(f"{3 + 4 + 1 + 3 + 1 - 2} passed, 2 failed, "), lines
+    assert any("test_on_one_core" in line for line in lines)
 
 
 @pytest.mark.launches_mpi

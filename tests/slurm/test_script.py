@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from radps_mpi.slurm.script import Request, head, image_arguments, job_name_of, preparation, slurm_time
+from radps_mpi.slurm.script import Request, head, image_arguments, job_name_of, preparation, run_script, slurm_time
 from radps_mpi.slurm.site import Site, site_of_toml
 
 SITE = """
@@ -67,6 +67,15 @@ def test_the_shell_finds_the_sites_settings_and_the_folder(site: Site, tmp_path:
     shown = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=True).stdout
     assert shown.splitlines() == [str(folder), "auto", "--mpi=pmix_v4", "--label=it's me"]
     assert not list(tmp_path.rglob("pwned"))
+
+
+@pytest.mark.parametrize(("least", "staged"), [(0, False), (32, True), (33, False)])
+def test_jobs_of_many_ranks_start_from_copies_on_their_nodes(least: int, staged: bool, tmp_path: Path) -> None:
+    site = site_of_toml(f"stage_ranks = {least}\n{SITE}", "site.toml")
+    request = Request("a", site.partitions[0], "", 2, 16, 1, 0, 60.0)
+    lines = run_script(request, site, [], "a", ["a.ms"], tmp_path).splitlines()
+    sourced = [Path(shlex.split(line)[1]).name for line in lines if line.startswith(". ")]
+    assert sourced == ["attempt.sh", "environment.sh", *(["stage.sh"] if staged else [])]
 
 
 def test_values_are_quoted_and_inputs_that_look_like_options_come_last() -> None:

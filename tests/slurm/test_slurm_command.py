@@ -181,6 +181,13 @@ def test_an_unfinished_run_is_gone_on_with_and_not_replaced(store: Path, capsys:
         slurm(store, "--imagename", "a", *SMALL, "--overwrite")
 
 
+def test_a_job_that_would_find_its_products_there_is_refused_before_it_waits_in_a_queue(store: Path) -> None:
+    Path("a.image.fits").touch()
+    with pytest.raises(UsageError, match=r"a\.image\.fits exists: choose another imagename, or replace it with --overwrite"):
+        slurm(store, "--imagename", "a", *SMALL)
+    assert slurm(store, "--imagename", "a", *SMALL, "--overwrite") == 0
+
+
 def test_the_script_is_handed_to_sbatch_in_the_users_environment(
     store: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

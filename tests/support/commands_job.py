@@ -15,7 +15,10 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from radps_mpi.__main__ import main
+from radps_mpi import __main__ as program
+
+# A rank with a usage error stays until the launcher, told by the first rank, kills it; here all go on with the next command.
+program._PATIENCE_S = 0.0
 
 
 def run_all(work: list[list[str]], folder: Path) -> None:
@@ -23,7 +26,7 @@ def run_all(work: list[list[str]], folder: Path) -> None:
         for arguments in work:
             stderr = io.StringIO()
             with contextlib.redirect_stderr(stderr):
-                status = main(arguments)
+                status = program.main(arguments)
             report.write(json.dumps({"status": status, "stderr": stderr.getvalue()}) + "\n")
             MPI.COMM_WORLD.Barrier()
 

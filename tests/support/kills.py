@@ -29,10 +29,12 @@ POINTS = {
 }  # fmt: skip
 """Named points, and how often a rank reaches them at most."""
 
-LONGEST_S = 5.0
+LONGEST_S = 4.0
 """Jobs take about so long where nobody disturbs them: instants are drawn from there."""
 
 MOST_KILLS = 3
+"""Of one run; half of the runs may be killed more than once."""
+
 _GONE_S = 20.0
 
 
@@ -51,7 +53,7 @@ def disturbed_run(source: Path, folder: Path, expected: dict[str, str], seed: in
     imagename = folder / "cube"
     args: list[object] = ["image", source, "--imagename", imagename, *jobs.CLEAN]
     struck: list[str] = []
-    for _ in range(MOST_KILLS if draw.random() < 0.3 else 1):
+    for _ in range(MOST_KILLS if draw.random() < 0.5 else 1):
         where, done = _kill_somewhere(args, draw)
         if done.returncode in (0, 64):
             break
