@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from support import data as support_data
 
+pytest_plugins = ["support.fault_table"]
+
 # Hypothesis fails an example that takes longer than 0.2 s: what a loaded machine may do to any of them.
 settings.register_profile("any load", deadline=None)
 settings.load_profile("any load")
-
-pytest_plugins = ["support.fault_table"]
 
 
 @pytest.fixture(scope="session")

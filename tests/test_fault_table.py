@@ -164,7 +164,7 @@ def test_pieces_of_a_run_are_put_together(pytester: pytest.Pytester) -> None:
     record.rename(record.with_name("0.jsonl"))  # these sessions are of one process
     assert not (pytester.path / "faults.md").exists()
     assert rows_of(pytester, body, "-k", "test_b", "--fault-records=kept") == [["one", "2", "well"], ["two", "1", "well"]]
-    assert "2 tests" in (text := (pytester.path / "faults.md").read_text()) and "The last 1 of them" in text
+    assert "2 tests" in (text := (pytester.path / "faults.md").read_text()) and "1 of them by this command" in text
 
 
 def test_a_mark_of_no_known_group_is_refused(pytester: pytest.Pytester) -> None:

@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.launches_mpi, pytest.mark.timeout(300)]
 KILLS_PER_TEST = 5
 MOST_RUNS = 20
 """Not every drawn instant or point comes before a job's end."""
-
 RESUMED = "resumed on 1 to 7 ranks, nothing left behind: same hashes as an undisturbed run"
 
 

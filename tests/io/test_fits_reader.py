@@ -83,6 +83,10 @@ def test_missing_truncated_and_foreign_files_are_data_errors(tmp_path: Path) -> 
 
 
 @pytest.mark.timeout(20, method="signal")
+@pytest.mark.fault(
+    "hostile", "a pipe in place of a FITS image",
+    "refused; nobody waits",
+)  # fmt: skip
 def test_a_pipe_is_no_image_and_keeps_nobody_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "cube.fits")
     with pytest.raises(DataError, match="is not a regular file"):

@@ -241,6 +241,10 @@ def test_a_missing_directory_and_a_directory_of_that_name_are_storage_errors(tmp
         write_cube(tmp_path / "cube.fits")
 
 
+@pytest.mark.fault(
+    "disk", "a read-only file system (injected) that keeps a partial product",
+    "the first error is told",
+)  # fmt: skip
 def test_a_disk_that_refuses_to_remove_the_partial_file_hides_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,10 @@ def test_a_damaged_manifest_never_becomes_the_previous_one(path: Path) -> None:
     assert manifests.read(manifests.previous_of(path)).header["commit"] == 1
 
 
+@pytest.mark.fault(
+    "hostile", "a pipe in place of the manifest",
+    "the previous one is taken; nobody waits",
+)  # fmt: skip
 def test_a_pipe_in_its_place_keeps_nobody_waiting_and_gives_way_to_the_previous_one(path: Path) -> None:
     manifests.save(example(1), path)
     manifests.save(example(2), path)

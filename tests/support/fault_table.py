@@ -184,8 +184,8 @@ def page(command: str, run: str, body: str, earlier: str) -> str:
     )
 
 
-def run_of(trials: Sequence[Trial], seconds: float, table_path: Path) -> str:
-    """When, where and of what the table was made."""
+def run_of(trials: Sequence[Trial], here: int, seconds: float, table_path: Path) -> str:
+    """When, where and of what the table was made; so many tests ``here``, in so many seconds, the others in earlier pieces."""
     tests = [trial for trial in trials if trial.state != CUT_SHORT]
     states = Counter(test.state for test in tests)
     variables = [f"`{name}={value}`" for name, value in sorted(os.environ.items()) if name.startswith("RADPS_FLIPS")]
@@ -194,8 +194,10 @@ def run_of(trials: Sequence[Trial], seconds: float, table_path: Path) -> str:
         f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), Python {platform.python_version()}", *variables,
     ]  # fmt: skip
     counts = ", ".join(f"{states[state]} {state}" for state in ("passed", "failed", "skipped"))
+    in_pieces = f", {here} of them by this command, the others in pieces before it"
+    when = in_pieces if len(tests) > here else f" in {seconds / 60:.1f} min"
     end = " **The run was ended before all tests were done.**" if len(trials) > len(tests) else ""
-    return f"Run on {', '.join(facts)}: {len(tests)} tests in {seconds / 60:.1f} min; {counts}.{end}"
+    return f"Run on {', '.join(facts)}: {len(tests)} tests{when}; {counts}.{end}"
 
 
 def commit(table_path: Path) -> str:
@@ -323,9 +325,7 @@ class Recorder:
         body = table((injection for test in tests for injection in test.injections), places)
         command = shlex.join(["python", "-m", "pytest", *config.invocation_params.args])
         earlier = self.table_path.read_text() if self.table_path.exists() else ""
-        run = run_of(tests, time.monotonic() - self.began, self.table_path)
-        if sum(trial.state != CUT_SHORT for trial in tests) > here:
-            run += f" The last {here} of them and that time are this command's; the others ran in pieces before or beside it."
+        run = run_of(tests, here, time.monotonic() - self.began, self.table_path)
         self.table_path.write_text(page(command, run, body, earlier))
 
 
