@@ -52,7 +52,7 @@ SOAKS = "## Long soaks"
 
 NO_SOAKS = f"""{SOAKS}
 
-Not part of the table: a line for each run of `bash jobs/soak.sh KILLS SEED tests/faults/README.md`.
+Not part of the table: a line for each run of `bash jobs/soak.sh KILLS SEED JOBS tests/faults/README.md`.
 
 """
 
