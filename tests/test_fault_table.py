@@ -173,6 +173,7 @@ def test_a_mark_of_no_known_group_is_refused(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.launches_mpi
+@pytest.mark.timeout(120)
 def test_tests_for_several_ranks_run_in_a_job_of_their_own(pytester: pytest.Pytester) -> None:
     body = """
     from mpi4py import MPI
