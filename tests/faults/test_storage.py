@@ -218,3 +218,37 @@ def test_a_nan_out_of_finite_numbers_ends_the_job_by_rank_and_host(small_store: 
     assert "rank 1 failed" in line and os.uname().nodename in line and "NaN" in line
     jobs.succeed(["resume", imagename], 1)
     assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
+
+
+@pytest.mark.fault(
+    "disk", "a file system (tmpfs) remounted read-only under a stopped run: resume and a new run",
+    "status 74, one line naming the file; resumed once it can be written: same hashes as an undisturbed run", times=2,
+)  # fmt: skip
+def test_a_read_only_file_system_is_told_and_costs_nothing(small_store: Path, kept_run: Path, small_disk: Path) -> None:
+    args = ["image", small_store, "--imagename", small_disk / "cube", *jobs.IMAGE]
+    assert jobs.run_radps(args, 2, {"RADPS_FAULT": "before-write:11:0"}).returncode == 137
+    while subprocess.run(["mount", "-o", "remount,ro", small_disk], capture_output=True, check=False).returncode:
+        time.sleep(0.1)  # busy until the last rank has gone
+    refused = [jobs.run_radps(["resume", small_disk / "cube"], 2), jobs.run_radps([*args, "--overwrite"], 2)]
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    for done in refused:
+        (line,) = jobs.error_lines(done)
+        assert done.returncode == 74 and "Read-only file system" in line and str(small_disk) in line
+    jobs.succeed(["resume", small_disk / "cube"], ranks=3)
+    assert jobs.product_hashes(small_disk / "cube") == jobs.product_hashes(kept_run)
+
+
+@pytest.mark.parametrize("setting", ["TRUE", "FALSE"])
+@pytest.mark.fault(
+    "kills", "SIGKILL of a rank under HDF5_USE_FILE_LOCKING={setting}",
+    "resumed on another number of ranks: same hashes as an undisturbed run",
+)  # fmt: skip
+def test_runs_go_on_whatever_a_site_says_of_hdf5s_locks(
+    small_store: Path, kept_run: Path, tmp_path: Path, setting: str
+) -> None:
+    locking = {"HDF5_USE_FILE_LOCKING": setting}
+    args = ["image", small_store, "--imagename", tmp_path / "cube", *jobs.IMAGE]
+    assert jobs.run_radps(args, 2, {**locking, "RADPS_FAULT": "before-write:11:0"}).returncode == 137
+    resumed = jobs.run_radps(["resume", tmp_path / "cube"], 3, locking)
+    assert resumed.returncode == 0, resumed.stderr
+    assert jobs.product_hashes(tmp_path / "cube") == jobs.product_hashes(kept_run)
