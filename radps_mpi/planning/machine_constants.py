@@ -11,6 +11,7 @@ from typing import Any
 from radps_mpi.config_toml import format_value
 from radps_mpi.errors import StorageError, UsageError
 from radps_mpi.units import did_you_mean
+from radps_mpi.user_files import read_user_file, user_file
 
 MACHINE_VERSION = 1
 """Written as ``machine_version`` into every file; files of another version are refused."""
@@ -120,16 +121,12 @@ def _check(label: str, value: object, kind: str) -> None:
 
 def default_path() -> Path:
     """``$XDG_CONFIG_HOME/radps/machine.toml``, by default in ``~/.config``."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "radps" / "machine.toml"
+    return user_file("machine.toml")
 
 
 def read_machine(path: Path) -> Machine:
     """The machine of a file. UsageError if it can't be read or isn't one."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"machine file {path}: {getattr(error, 'strerror', None) or error}") from None
-    return machine_of_toml(text, str(path))
+    return machine_of_toml(read_user_file(path, "machine file"), str(path))
 
 
 def write_machine(path: Path, machine: Machine) -> None:

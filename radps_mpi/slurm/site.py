@@ -6,7 +6,6 @@ Whatever gets into a script is checked here: values of #SBATCH lines can't leave
 from __future__ import annotations
 
 import math
-import os
 import re
 import subprocess
 import tomllib
@@ -23,6 +22,7 @@ from radps_mpi.config import Section, build_section
 from radps_mpi.config_values import ParameterError, Strings
 from radps_mpi.errors import UsageError
 from radps_mpi.planning.allocation import Margins, Pool
+from radps_mpi.user_files import read_user_file, user_file
 
 SITE_VERSION = 1
 """``site_version`` of a file; files of another version are refused."""
@@ -174,16 +174,12 @@ class Site:
 
 def default_path() -> Path:
     """``$XDG_CONFIG_HOME/radps/site.toml``, by default in ``~/.config``."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")) / "radps" / "site.toml"
+    return user_file("site.toml")
 
 
 def read_site(path: Path) -> Site:
     """The settings of a file. UsageError naming file and key if it can't be read or used."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"site file {path}: {getattr(error, 'strerror', None) or error}") from None
-    return site_of_toml(text, str(path))
+    return site_of_toml(read_user_file(path, "site file"), str(path))
 
 
 def site_of_toml(text: str, source: str) -> Site:
