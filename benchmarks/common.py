@@ -13,14 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from radps_mpi.planning import machine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = ("radps-mpi", "numpy", "numba", "llvmlite", "pyfftw", "h5py", "mpi4py", "python-casacore", "ducc0")
 SCALES = ("toy", "small", "full")
 
 Row = dict[str, Any]
@@ -99,7 +97,7 @@ def provenance() -> Row:
         "system": platform.platform(),
         "commit": _commit(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": machine.package_versions((*machine.PACKAGES, "ducc0")),
     }
 
 
@@ -111,13 +109,6 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head + (" with changes" if changed.strip() else "")
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 # Command line and results --------------------------------------------------------------------------------------------

@@ -311,13 +311,8 @@ def _date(mjd: float) -> str:
 
 
 def _facts_of_this_rank() -> _RankFacts:
-    versions = []
-    for name in ("radps-mpi", "numpy", "h5py", "numba", "pyfftw", "python-casacore"):
-        try:
-            versions.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            versions.append((name, "missing"))
-    return _RankFacts(os.uname().nodename, machine.cores_allowed(), machine.cpu_model(), tuple(versions), _threads())
+    versions = tuple(machine.package_versions().items())
+    return _RankFacts(os.uname().nodename, machine.cores_allowed(), machine.cpu_model(), versions, _threads())
 
 
 def _threads() -> int:

@@ -29,15 +29,16 @@ from radps_mpi.journey.masking import MaskSource
 from radps_mpi.journey.measuring import measured
 from radps_mpi.journey.outline import Outline, outline, preview
 from radps_mpi.journey.products import left_from_before, write_products
+from radps_mpi.journey.provenance import hosts_of, start_of_job
 from radps_mpi.journey.provision import cache_within
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.journey.session import (
     FINISHED_PHASE,
+    accept,
     clear_away,
     config_of_run,
     enter_directory,
     give_back_earlier,
-    keep_config,
     open_state,
     start_directory,
     with_absolute_paths,
@@ -96,7 +97,8 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
         comm.Barrier()
         timeline.begin()
     try:
-        report.event(event, ranks=comm.size, inputs=list(config.selection.vis))
+        hosts = hosts_of(comm)
+        report.event(event, lambda: start_of_job(directory.root, event, hosts, config.selection.vis))
         with alarm.listening(config.parallel.stall_timeout_s, directory.logs / f"rank-{comm.rank}.log"):
             result, figures = _image(config, comm, directory, report)
         if config.output.timeline:
@@ -129,7 +131,7 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     masks = MaskSource(comm, description)
     imager = BlockImager(description, store, _cache_bytes(description, comm, report))
     state, found = open_state(comm, directory, description, store, imager.gridder, report)
-    keep_config(comm, directory, config)
+    accept(directory, state, config, store, report, found=found)
     cycles = Cycles(comm, description, imager, state, masks, report, limit)
     if found:
         cycles.repair()

@@ -38,3 +38,4 @@ def _load() -> ModuleType:
 _pyfftw = _load()
 FFTW = _pyfftw.FFTW
 empty_aligned = _pyfftw.empty_aligned
+version: str = _pyfftw.fftw_version

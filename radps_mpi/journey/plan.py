@@ -17,6 +17,7 @@ from radps_mpi.journey.blocks import gridder_of
 from radps_mpi.journey.describe import Description, Observations, describe
 from radps_mpi.journey.masking import MaskSource
 from radps_mpi.journey.plan_inputs import Imagined, ImaginedObservations, observations_of, propose_pixels
+from radps_mpi.journey.provenance import IMAGING
 from radps_mpi.journey.workload import work_of
 from radps_mpi.parallel import all_or_none, on_root
 from radps_mpi.parallel.types import Comm
@@ -184,12 +185,13 @@ def _runs_to_learn_from(config: RunConfig, request: Request) -> list[tuple[str, 
 
 def measured_runs(root: Path) -> list[MeasuredRun]:
     """The runs of a run directory that went from beginning to end in one job, and are described as this version does."""
-    runs, before = [], ""
+    runs, begun = [], ""
     for event in read_provenance(root):
         if not isinstance(event, dict):
             continue  # damaged: of what it says nothing more is known
-        entry = event.get("measured") if event.get("event") == "finished" and before == "started" else None
-        before = str(event.get("event"))
+        entry = event.get("measured") if event.get("event") == "finished" and begun == "started" else None
+        if event.get("event") != IMAGING:
+            begun = str(event.get("event"))
         if isinstance(entry, dict):
             try:
                 runs.append(run_of_entry(entry))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 
 from radps_mpi import alarm, streams
@@ -70,10 +70,10 @@ class Reporter:
             rows = [[getattr(row, name) for name in names] for row in state.history]
             self._keep(lambda: self._directory.write_convergence(names, rows))
 
-    def event(self, event: str, **details: object) -> None:
-        """An entry of provenance.json."""
+    def event(self, event: str, more: Callable[[], Mapping[str, object]] = dict, **details: object) -> None:
+        """An entry of provenance.json; ``more`` details are asked for on rank 0 alone."""
         if self._rank == 0:
-            self._keep(lambda: self._directory.add_event(event, **details))
+            self._keep(lambda: self._directory.add_event(event, **details, **more()))
 
     def _turn_to(self, phase: str) -> None:
         self._phase, self._began = phase, time.monotonic()

@@ -22,6 +22,7 @@ from radps_mpi.journey.describe import Description
 from radps_mpi.journey.inputs import STORE_NAME
 from radps_mpi.journey.masking import names_an_image
 from radps_mpi.journey.products import product_path
+from radps_mpi.journey.provenance import IMAGING, imaged
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.journey.space import needs, refuse_lack_of_space
 from radps_mpi.parallel import library_version, on_root, same_everywhere
@@ -162,7 +163,7 @@ def open_state(
 def _refuse_other_parameters(config: RunConfig, made_with: Any, path: Path) -> None:
     """``config.toml`` may have been edited, or damaged: half of the images would be of other parameters than the rest."""
     if not isinstance(made_with, str):
-        return
+        raise DataError(f"{path}: the manifest beside it holds no configuration: start the run again")
     before = RunConfig.from_toml(made_with, f"the configuration in the manifest beside {path}")
     free = {*CHANGEABLE_ON_RESUME, "imagename"}
     if any(name.endswith(SUFFIX) for name in config.selection.vis):
@@ -263,7 +264,7 @@ def _refuse_finished(root: Path, imagename: str) -> None:
 
 
 def config_of_run(comm: Comm, directory: RunDirectory, overrides: dict[str, Any], imagename: str) -> RunConfig:
-    """The configuration kept by a run, with what may change on resume changed; collective. ``keep_config`` keeps it."""
+    """The configuration kept by a run, with what may change on resume changed; collective. :func:`accept` keeps it."""
     text = on_root(comm, "reading the run's configuration", directory.read_config)
     if text is None:
         raise DataError(
@@ -274,16 +275,22 @@ def config_of_run(comm: Comm, directory: RunDirectory, overrides: dict[str, Any]
     return with_absolute_paths(kept.replaced({"imagename": imagename}).resumed_with(overrides))
 
 
-def keep_config(comm: Comm, directory: RunDirectory, config: RunConfig) -> None:
-    """Keep what a resumed run goes on with, once inputs, mask and state are known to fit: a run that is refused must leave
-    the configuration as it was. Collective."""
+def accept(
+    directory: RunDirectory, state: Checkpoint, config: RunConfig, store: VisibilityStore, report: Reporter, *, found: bool
+) -> None:
+    """Inputs, mask and state are known to fit: from now on the configuration is the run's. A run that is refused before leaves
+    all as it was. ``found``: whether the state was there before. Collective."""
+    text, before = config.to_toml(), state.header["config"]
 
     def keep() -> None:
-        text = config.to_toml()
         if directory.read_config() != text:
             directory.write_config(text)
 
-    on_root(comm, "keeping the configuration", keep)
+    on_root(state.comm, "keeping the configuration", keep)
+    earlier = RunConfig.from_toml(before, "the configuration in the manifest") if found else None
+    report.event(IMAGING, lambda: imaged(config, earlier, store))
+    if text != before:  # after the event: a kill in between repeats it
+        state.commit({"config": text})
 
 
 def clear_away(comm: Comm, directory: RunDirectory, state: Checkpoint, config: RunConfig) -> None:

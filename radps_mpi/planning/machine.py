@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -14,6 +16,20 @@ _NO_LIMIT_BYTES = 1 << 60
 
 VECTOR_FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "asimd", "sve")
 """Processor flags that decide how fast, and with which rounding, the kernels run."""
+
+PACKAGES = ("radps-mpi", "numpy", "numba", "llvmlite", "pyfftw", "h5py", "mpi4py", "astropy", "python-casacore")
+"""Whose version may decide a run's numbers, or whether it runs at all."""
+
+
+def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Installed versions by the name of the distribution; "missing" where there is none."""
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "missing"
+    return versions
 
 
 def cores_of_host() -> int:

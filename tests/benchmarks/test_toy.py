@@ -22,7 +22,7 @@ def run_toy(folder: Path, name: str, *options: object) -> dict[str, Any]:
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / f"{name}-toy.png").stat().st_size > 1000
     result = json.loads((folder / f"{name}-toy.json").read_text())
-    assert result["provenance"]["cpu"] and result["provenance"]["versions"]["numpy"] != "not installed"
+    assert result["provenance"]["cpu"] and result["provenance"]["versions"]["numpy"] != "missing"
     header = next(iter(result["rows"][0]))
     assert any(line.lstrip().startswith(header) for line in done.stdout.splitlines())
     return result

@@ -98,7 +98,7 @@ def test_the_run_directory_keeps_config_provenance_and_convergence(kept: Path) -
     root = Path(f"{kept}.radps")
     assert tomllib.loads((root / "config.toml").read_text())["imsize"] == [64, 64]
     events = json.loads((root / "provenance.json").read_text())
-    assert [event["event"] for event in events] == ["started", "finished"]
+    assert [event["event"] for event in events] == ["started", "imaging", "finished"]
     with open(root / "convergence.csv") as table:
         cycles = list(csv.DictReader(table))
     assert [int(row["cycle"]) for row in cycles] == [0, 1]

@@ -192,6 +192,7 @@ def of_size(nchan: int, ny: int, nx: int) -> Callable[[manifests.Manifest], None
         (lambda m: m.header["state"].update(format="pickle"), "format"),
         (lambda m: m.header.pop("state"), "incomplete"),
         (lambda m: m.header.pop("identity"), "different visibilities"),
+        (lambda m: m.header.pop("config"), "no configuration"),
     ],
 )
 @pytest.mark.fault(

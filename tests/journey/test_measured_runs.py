@@ -27,6 +27,7 @@ def finished(**changed: Any) -> list[dict[str, Any]]:
 
 def test_a_run_in_one_go_is_learned_from_and_one_that_was_resumed_is_not(tmp_path: Path) -> None:
     assert runs_of(tmp_path, *finished()) == 1
+    assert runs_of(tmp_path, finished()[0], {"event": "imaging"}, finished()[1]) == 1
     assert runs_of(tmp_path, *finished(), {"event": "resumed"}, finished()[1]) == 1
 
 
