@@ -71,6 +71,11 @@ def channel_blocks(nchan: int, width: int) -> list[ChannelBlock]:
     ]
 
 
+def half_width(width: int) -> int:
+    """Channels of half a block; blocks that are narrower than a vector aren't cut, and it is a whole one's."""
+    return width // 2 if width == LANES else width
+
+
 def cube_leaves(chunks_of: Sequence[int], nrow: int, requested: int = 0) -> list[Leaf]:
     """Leaves of each block of a cube: contiguous groups of row chunks.
 

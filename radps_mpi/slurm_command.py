@@ -117,7 +117,7 @@ def _allocate(flat: Mapping[str, Any], site: Site, pools: list[Pool], plan: Plan
         pools = [replace(pool, longest_s=min(pool.longest_s, longest_s)) for pool in pools]
     return allocate(
         plan.work, plan.machine, pools, site.common.margins, plan.corrections,
-        threads=per_job.threads if "threads" in flat else 0, memory_per_rank_bytes=per_job.memory_per_rank_bytes or 0,
+        threads=per_job.threads if "threads" in flat else 0,
     )
 
 

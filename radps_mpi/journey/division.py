@@ -12,16 +12,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_mpi.decomposition import LANES, ChannelBlock, Team, channel_blocks, settle_teams, slowest_team
+from radps_mpi.decomposition import ChannelBlock, Team, channel_blocks, half_width, settle_teams, slowest_team
 from radps_mpi.journey.blocks import BlockImager
 from radps_mpi.journey.describe import Description
+from radps_mpi.planning.model import HALVES_GAIN
 
 _HALF_COSTS = 0.7
 """Of a full block's time, where no half has been measured: gridding takes as many instructions for 8 lanes as for 16 where
 vectors are wide enough, transforms take half."""
-
-_WORTH_CHANGING = 1.25
-"""What the time of the division that wasn't chosen last is multiplied with before the two are compared."""
 
 
 class Division:
@@ -70,9 +68,9 @@ class Divisions:
         self.nleaf = len(description.leaves)
         self.full = Division(description.blocks, lambda: imager)
         self.halves: Division | None = None
-        if description.nlane == LANES:
-            blocks = channel_blocks(description.axis.nchan, LANES // 2)
-            self.halves = Division(blocks, lambda: imager.of_lanes(LANES // 2))
+        half = half_width(description.nlane)
+        if half < description.nlane:
+            self.halves = Division(channel_blocks(description.axis.nchan, half), lambda: imager.of_lanes(half))
         self._chosen = self.full
 
     def choose(self, wanted: NDArray[np.bool_], nrank: int) -> tuple[Division, list[float]]:
@@ -87,7 +85,7 @@ class Divisions:
         def time_s(offer: tuple[Division, list[float]]) -> float:
             division, costs = offer
             slowest_s = slowest_team(costs, settle_teams(costs, nrank, self.nleaf, division.teams))
-            return slowest_s if division is self._chosen else _WORTH_CHANGING * slowest_s
+            return slowest_s if division is self._chosen else HALVES_GAIN * slowest_s
 
         best = min(offers, key=time_s)
         self._chosen = best[0]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from radps_mpi.config import RunConfig
+from radps_mpi.decomposition import half_width
 from radps_mpi.errors import DataError, UsageError
 from radps_mpi.io.run_status import SUFFIX as RUN_SUFFIX
 from radps_mpi.io.run_status import read_provenance
@@ -140,14 +141,14 @@ def _work(comm: Comm, d: Description, request: Request, runs: Sequence[MeasuredR
     mask_pixels = int(np.count_nonzero(MaskSource(comm, d).of(nchan // 2)))
     if clean.niter == 0 or clean.nmajor == 0:
         return work_of(
-            d, gridder_of(d), line_channels=0, line_blocks=0, mask_pixels=mask_pixels, iterations=0, cycles=0
+            d, gridder_of(d), line_channels=0, line_blocks=0, line_halves=0, mask_pixels=mask_pixels, iterations=0, cycles=0
         ), []
     notes: list[str] = []
     alike = [run.work for run in runs if (run.work.channels, run.work.cycles > 0) == (nchan, True)]
     line, cycles, iterations = request.line_channels, request.cycles, clean.niter
     if alike and line is None and cycles is None:
         known = alike[-1]
-        line, cycles, blocks = known.line_channels, known.cycles, known.line_blocks
+        line, cycles, blocks, halves = known.line_channels, known.cycles, known.line_blocks, known.line_halves
         iterations = min(iterations, known.iterations)
         notes.append(f"as the measured run: {iterations} iterations in {line} channels, {cycles} major cycles")
     else:
@@ -160,10 +161,11 @@ def _work(comm: Comm, d: Description, request: Request, runs: Sequence[MeasuredR
         if not 1 <= line <= nchan:
             raise UsageError(f"--line-channels: {line} is outside 1 to {nchan}, the channels of the image")
         notes.append("as if niter were reached and no more: it is looked at between cycles, and a threshold may stop before")
-        blocks = -(-line // d.nlane)
+        blocks, halves = (-(-line // width) for width in (d.nlane, half_width(d.nlane)))
         iterations *= line if clean.control == "plane" else 1
     return work_of(
-        d, gridder_of(d), line_channels=line, line_blocks=blocks, mask_pixels=mask_pixels, iterations=iterations, cycles=cycles
+        d, gridder_of(d), line_channels=line, line_blocks=blocks, line_halves=halves, mask_pixels=mask_pixels,
+        iterations=iterations, cycles=cycles,
     ), notes
 
 

@@ -19,8 +19,8 @@ def cache_within(d: Description, gridder: Gridder, ranks: int, share_bytes: int)
     clean = d.config.deconvolution
     cycles = int(clean.niter > 0 and clean.nmajor != 0)
     work = work_of(
-        d, gridder, line_channels=cycles * d.axis.nchan, line_blocks=cycles * len(d.blocks), mask_pixels=0, iterations=0,
-        cycles=cycles,
+        d, gridder, line_channels=cycles * d.axis.nchan, line_blocks=cycles * len(d.blocks), line_halves=0, mask_pixels=0,
+        iterations=0, cycles=cycles,
     )  # fmt: skip
     needed_bytes = rank_memory(work, Machine(), ranks, 0.0).peak_bytes
     warning = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from radps_kernels import lanes
 
-from radps_mpi.decomposition import LANES
+from radps_mpi.decomposition import LANES, half_width
 from radps_mpi.imaging.channel_map import map_channels
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.imaging.stopping import ControlState
@@ -18,11 +18,13 @@ from radps_mpi.planning.work import Work
 
 
 def work_of(
-    d: Description, gridder: Gridder, *, line_channels: int, line_blocks: int, mask_pixels: int, iterations: int, cycles: int
+    d: Description, gridder: Gridder, *, line_channels: int, line_blocks: int, line_halves: int, mask_pixels: int,
+    iterations: int, cycles: int,
 ) -> Work:
-    """What making the image of ``d`` takes; the last five say what CLEAN does, which no metadata tell.
+    """What making the image of ``d`` takes; the last six say what CLEAN does, which no metadata tell.
 
-    ``line_channels`` are those with components, in ``line_blocks`` blocks, ``mask_pixels`` (per channel) where they may be,
+    ``line_channels`` are those with components, in ``line_blocks`` blocks and ``line_halves`` halves of them, ``mask_pixels``
+    (per channel) where they may be,
     ``iterations`` of all channels together, ``cycles`` major cycles behind the dirty image.
     """
     rows = np.array([o.meta.nrow for o in d.observations], np.float64)
@@ -43,7 +45,8 @@ def work_of(
         from_measurement_sets=not any(path.endswith(SUFFIX) for path in d.config.selection.vis),
         store_bytes=needed.store_bytes, state_bytes=needed.state_bytes, product_bytes=needed.product_bytes,
         product_planes=len(set(names) - {"sumwt"}),
-        line_channels=line_channels, line_blocks=line_blocks, mask_pixels=mask_pixels, iterations=iterations, cycles=cycles,
+        line_channels=line_channels, line_blocks=line_blocks, line_halves=line_halves, mask_pixels=mask_pixels,
+        iterations=iterations, cycles=cycles, memory_per_rank_bytes=d.config.parallel.memory_per_rank_bytes or 0,
     )
 
 
@@ -51,9 +54,10 @@ def work_done(d: Description, gridder: Gridder, state: Checkpoint, control: Cont
     """What a run that has come to its end has done."""
     table = state.table
     cleaned = table["iterations"] > 0
+    line = np.flatnonzero(cleaned)
     return work_of(
-        d, gridder, line_channels=int(cleaned.sum()), iterations=int(table["iterations"].sum()),
-        line_blocks=sum(bool(cleaned[b.start : b.stop].any()) for b in d.blocks),
+        d, gridder, line_channels=len(line), iterations=int(table["iterations"].sum()),
+        line_blocks=len(np.unique(line // d.nlane)), line_halves=len(np.unique(line // half_width(d.nlane))),
         mask_pixels=int(np.median(table["mask_pixels"][cleaned])) if cleaned.any() else 0,
         cycles=control.nmajordone - 1,  # tclean counts the dirty image as one
     )

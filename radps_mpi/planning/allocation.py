@@ -56,7 +56,7 @@ class Allocation:
 
 def allocate(
     work: Work, machine: Machine, pools: Sequence[Pool], margins: Margins, corrections: Corrections = NO_CORRECTIONS, *,
-    threads: int = 0, memory_per_rank_bytes: int = 0,
+    threads: int = 0,
 ) -> Allocation:
     """The best job in the first of ``pools`` that lets it finish in one go; where none does, in that with the longest limit.
 
@@ -64,7 +64,6 @@ def allocate(
     ----------
     machine : what its nodes do in a second; cores and memory are the pools'.
     threads : of a rank, where the user has chosen them; 0 for the best.
-    memory_per_rank_bytes : what a rank was told that it may use, and so what it is given at least; 0 for nothing.
 
     Raises
     ------
@@ -75,7 +74,7 @@ def allocate(
     if threads > most_cores:
         raise UsageError(f"threads: {threads} of a rank are more than the {most_cores} cores of a node")
     found = [
-        a for pool in pools if (a := _in_pool(work, machine, pool, margins, corrections, threads, memory_per_rank_bytes))
+        a for pool in pools if (a := _in_pool(work, machine, pool, margins, corrections, threads))
     ]
     if not found:
         largest = max(pools, key=lambda pool: pool.memory_per_node_bytes)
@@ -86,11 +85,12 @@ def allocate(
 
 
 def _in_pool(
-    work: Work, machine: Machine, pool: Pool, margins: Margins, corrections: Corrections, threads: int, told_bytes: int
+    work: Work, machine: Machine, pool: Pool, margins: Margins, corrections: Corrections, threads: int
 ) -> Allocation | None:
     if threads > pool.cores_per_node:
         return None
     node = replace(machine, cores_per_node=pool.cores_per_node, memory_per_node_bytes=pool.memory_per_node_bytes)
+    told_bytes = work.memory_per_rank_bytes  # what a rank may use it is given
     curve = cost_curve(work, node, pool.most_nodes, corrections, threads=threads)
     holding = [p for p in curve if fits(p, node) and told_bytes * p.layout.ranks_per_node <= pool.memory_per_node_bytes]
     if not holding:

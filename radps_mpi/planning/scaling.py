@@ -103,16 +103,13 @@ def of_channels(work: Work, channels: int) -> Work:
         name: round(share * getattr(work, name))
         for name in ("store_bytes", "state_bytes", "product_bytes", "iterations", "native_channels")
     }
-    lines = -(-line // work.block_channels)
-    return replace(work, channels=channels, line_channels=line, line_blocks=lines, **scaled)
+    blocks, halves = (-(-line // width) for width in (work.block_channels, work.half_channels))
+    return replace(work, channels=channels, line_channels=line, line_blocks=blocks, line_halves=halves, **scaled)
 
 
 def of_blocks(work: Work, channels: int) -> Work:
     """The same work cut into blocks of so many channels."""
-    overlap = max(0.0, work.native_per_block - work.block_channels * work.native_channels / work.channels)
-    native = channels * work.native_channels / work.channels + overlap
-    blocks = -(-work.line_channels // channels)
-    return replace(work, block_channels=channels, native_per_block=native, line_blocks=blocks)
+    return work.in_blocks_of(channels, -(-work.line_channels // channels))
 
 
 def variants(work: Work, machine: Machine, ranks: int, corrections: Corrections = NO_CORRECTIONS) -> list[Variant]:

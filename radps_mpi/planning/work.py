@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from radps_mpi.decomposition import LANES
+from radps_mpi.decomposition import LANES, half_width
 from radps_mpi.errors import DataError
 
 
@@ -61,12 +61,16 @@ class Work:
     """Channels that CLEAN works on."""
     line_blocks: int
     """Blocks that they are in."""
+    line_halves: int
+    """Halves of blocks that they are in: major cycles may be worked in those."""
     mask_pixels: int
     """Pixels per channel that may hold components."""
     iterations: int
     """Of all channels together."""
     cycles: int
     """Major cycles behind the dirty image; 0 makes the dirty image alone."""
+    memory_per_rank_bytes: int = 0
+    """What a rank is told to use; 0 for its share of the node."""
 
     @property
     def pixels(self) -> int:
@@ -115,6 +119,17 @@ class Work:
         lane and pass, uvw and time index of each row, a scale for each pass."""
         tables = self.passes_per_block * 28 if self.continuum else 28  # each set of native channels is a piece of its own
         return self.rows * (self.passes_per_block * (12 * self.lanes + 8) + tables)
+
+    @property
+    def half_channels(self) -> int:
+        """Of half a block, where blocks may be cut."""
+        return self.block_channels if self.continuum else half_width(self.block_channels)
+
+    def in_blocks_of(self, channels: int, line_blocks: int) -> Work:
+        """The same work cut into blocks of so many channels, ``line_blocks`` of them with line."""
+        native = self.native_channels / self.channels
+        overlap = max(0.0, self.native_per_block - self.block_channels * native)
+        return replace(self, block_channels=channels, native_per_block=channels * native + overlap, line_blocks=line_blocks)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, exact through JSON."""

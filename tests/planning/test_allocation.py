@@ -88,10 +88,10 @@ def test_never_more_than_a_node_has_is_asked_for() -> None:
 
 
 def test_what_the_user_chose_for_a_rank_is_kept() -> None:
-    asked = allocate(SMALL, Machine(), [LONG], MARGINS, threads=2, memory_per_rank_bytes=20 * GB)
+    asked = allocate(replace(SMALL, memory_per_rank_bytes=20 * GB), Machine(), [LONG], MARGINS, threads=2)
     assert asked.prediction.layout.threads == 2
     assert asked.memory_per_node_bytes == 20 * GB * asked.prediction.layout.ranks
     with pytest.raises(UsageError, match="threads: 65 of a rank are more than the 64 cores of a node"):
         allocate(SMALL, Machine(), [LONG], MARGINS, threads=65)
     with pytest.raises(UsageError, match="fits into the memory"):
-        allocate(SMALL, Machine(), [LONG], MARGINS, memory_per_rank_bytes=513 * GB)
+        allocate(replace(SMALL, memory_per_rank_bytes=513 * GB), Machine(), [LONG], MARGINS)

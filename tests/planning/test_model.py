@@ -41,6 +41,25 @@ def test_few_blocks_with_line_hold_up_major_cycles_and_row_groups_help() -> None
     assert shared.seconds < alone.seconds
 
 
+def test_major_cycles_are_predicted_in_halves_of_blocks_where_the_program_takes_them() -> None:
+    quick = replace(MACHINE, disk_write_bytes_s=1e12, memory_bytes_s=1e13)
+    narrow = work(line_channels=8, line_blocks=2, line_halves=2)  # a line across the border of two blocks
+    cut, whole = (predict(w, quick, Layout(1)).part(MAJOR) for w in (narrow, replace(narrow, line_halves=4)))
+    assert cut.seconds < whole.seconds / model.HALVES_GAIN
+    assert cut.busy_rank_seconds < whole.busy_rank_seconds
+    wide = work(line_channels=480, line_blocks=30, line_halves=60)  # all of the cube: nothing to leave out
+    assert predict(wide, quick, Layout(1)).part(MAJOR).busy_rank_seconds > 10 * whole.busy_rank_seconds
+    on_four = [predict(work(line_halves=halves), quick, Layout(4)).part(MAJOR).seconds for halves in (4, 400)]
+    assert on_four[0] < on_four[1], "two blocks keep two ranks busy, four halves keep four"
+
+
+def test_what_a_rank_is_told_to_use_decides_what_it_keeps() -> None:
+    told = [replace(work(), memory_per_rank_bytes=nbytes) for nbytes in (10**8, 10**11)]
+    little, much = (predict(w, MACHINE, Layout(1)) for w in told)
+    assert little.memory.cache_bytes == 0.25e8 < much.memory.cache_bytes
+    assert little.part(MAJOR).seconds > much.part(MAJOR).seconds, "visibilities are read again in each cycle"
+
+
 def test_minor_cycles_by_channel_use_more_ranks_than_by_block() -> None:
     quick_disk = replace(MACHINE, disk_write_bytes_s=1e12)
     by_channel = predict(work(), quick_disk, Layout(30)).part(MINOR).seconds
@@ -167,7 +186,7 @@ def test_work_survives_json_and_other_versions_of_it_are_refused() -> None:
 
 def test_fewer_channels_scale_what_goes_by_channel() -> None:
     half = scaling.of_channels(work(), 240)
-    assert (half.channels, half.line_channels, half.line_blocks, half.rows) == (240, 15, 1, 50_000)
+    assert (half.channels, half.line_channels, half.line_blocks, half.line_halves, half.rows) == (240, 15, 1, 2, 50_000)
     assert half.product_bytes == work().product_bytes // 2
 
 
