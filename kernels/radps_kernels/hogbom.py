@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from radps_kernels.options import JIT
 
 TILE = 32
+"""Pixels along a tile's side; a row's mask is one 32-bit word."""
 PENDING = 8192
 
 STOP_ITERATIONS = 1
@@ -123,21 +124,58 @@ def _subtract_pending(
                 _subtract_row(tile, i, psf, py + i, px, flux[k])
 
 
-@numba.jit(**JIT)
-def _largest_bits(bits: NDArray[np.int32], selectable: NDArray[np.int32]) -> np.int32:
-    """Largest |value| among the selectable pixels as float32 bits: integer maxima vectorise, and order as floats do."""
-    best = np.int32(0)
-    for i in range(bits.size):
-        best = max(best, bits[i] & selectable[i])
-    return best
+def _largest_bits_code(typing_context: Any, tile: Any, selectable: Any) -> Any:
+    """Largest |value| of a tile (TILE, TILE) among the pixels whose bit is set in ``selectable`` (TILE,), as float32 bits:
+    integers vectorise, and order as floats do. A row's bits are a vector's mask, so that they take no room in the cache."""
+    if not (isinstance(tile, types.Array) and tile.layout == "C" and tile.dtype == types.float32):
+        raise TypingError("needs a C-ordered float32 array")
+    if not (isinstance(selectable, types.Array) and selectable.layout == "C" and selectable.dtype == types.uint32):
+        raise TypingError("needs a C-ordered uint32 array")
+    signature = types.int32(tile, selectable)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pixels, chosen = (
+            context.make_array(kind)(context, builder, value).data for kind, value in zip(signature.args, args, strict=True)
+        )
+        row, length = ir.VectorType(ir.IntType(32), TILE), ir.Constant(ir.IntType(64), TILE)
+        nothing, sign = ir.Constant(row, [0] * TILE), ir.Constant(row, [int(_MAGNITUDE)] * TILE)
+        best = cgutils.alloca_once_value(builder, nothing)
+        with cgutils.for_range(builder, length) as loop:
+            start = builder.gep(pixels, [builder.mul(loop.index, length)])
+            magnitude = builder.and_(builder.load(builder.bitcast(start, row.as_pointer()), align=4), sign)
+            bits = builder.load(builder.gep(chosen, [loop.index]))
+            mask = builder.bitcast(bits, ir.VectorType(ir.IntType(1), TILE))
+            builder.store(_larger(builder, builder.select(mask, magnitude, nothing), builder.load(best)), best)
+        left, width = builder.load(best), TILE
+        while width > 1:
+            width //= 2
+            undefined, halves = ir.Constant(left.type, ir.Undefined), (range(width), range(width, 2 * width))
+            wanted = [ir.Constant(ir.VectorType(ir.IntType(32), width), list(half)) for half in halves]
+            left = _larger(builder, *(builder.shuffle_vector(left, undefined, half) for half in wanted))
+        return builder.extract_element(left, ir.Constant(ir.IntType(32), 0))
+
+    return signature, codegen
+
+
+def _larger(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    return builder.select(builder.icmp_signed(">", a, b), a, b)
+
+
+_largest_bits: Any = intrinsic(_largest_bits_code)
 
 
 @numba.jit(**JIT)
-def _first_pixel_with(bits: NDArray[np.int32], selectable: NDArray[np.int32], wanted: np.int32) -> int:
-    """Index of a tile's first pixel, in row-major order, whose magnitude has these bits; -1 if there is none."""
-    for i in range(bits.size):
-        if selectable[i] != 0 and (bits[i] & selectable[i]) == wanted:
-            return i
+def _first_pixel_with(tile: NDArray[np.float32], selectable: NDArray[np.uint32], wanted: np.int32) -> int:
+    """Index of a tile's first selectable pixel, in row-major order, whose magnitude has these bits; -1 if there is none."""
+    bits = tile.view(np.int32)
+    for i in range(TILE):
+        found = 0
+        for j in range(TILE):
+            found |= (bits[i, j] & _MAGNITUDE) == wanted
+        if found:
+            for j in range(TILE):
+                if (selectable[i] >> np.uint32(j)) & np.uint32(1) and (bits[i, j] & _MAGNITUDE) == wanted:
+                    return i * TILE + j
     return -1
 
 
@@ -155,29 +193,30 @@ def _raise_bounds(bounds: NDArray[np.float32], maxima: NDArray[np.float32], ty: 
 @numba.jit(**JIT)
 def _cut_into_tiles(
     residual: NDArray[np.float32], mask: NDArray[np.uint8], oy: int, ox: int, nty: int, ntx: int
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Copy the plane from (oy, ox) on into (nty * ntx, TILE, TILE); with it (nty * ntx, TILE * TILE) bits per pixel
-    that make a magnitude where a component may be placed (mask set, value finite) and 0 elsewhere."""
+) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+    """Copy the plane from (oy, ox) on into (nty * ntx, TILE, TILE); with it (nty * ntx, TILE), a word for each row, whose
+    bit j is set where a component may be placed in column j (mask set, value finite)."""
     ny, nx = residual.shape
     tiles = np.zeros((nty * ntx, TILE, TILE), np.float32)
-    selectable = np.zeros((nty * ntx, TILE * TILE), np.int32)
+    selectable = np.zeros((nty * ntx, TILE), np.uint32)
     for y in range(oy, min(ny, oy + nty * TILE)):
         ty, i = divmod(y - oy, TILE)
         source, chosen = residual[y], mask[y]
         for tx in range(ntx):
             x0 = ox + tx * TILE
-            target, bits = tiles[ty * ntx + tx, i], selectable[ty * ntx + tx, i * TILE : (i + 1) * TILE]
+            target, bits = tiles[ty * ntx + tx, i], np.uint32(0)
             for j in range(min(TILE, nx - x0)):
                 if chosen[x0 + j] != 0 and np.isfinite(source[x0 + j]):
                     target[j] = source[x0 + j]
-                    bits[j] = _MAGNITUDE
+                    bits |= np.uint32(1) << np.uint32(j)
+            selectable[ty * ntx + tx, i] = bits
     return tiles, selectable
 
 
 @numba.jit(**JIT)
 def _bring_up_to_date(
     tiles: NDArray[np.float32],
-    selectable: NDArray[np.int32],
+    selectable: NDArray[np.uint32],
     bounds: NDArray[np.int32],
     applied: NDArray[np.int64],
     layout: tuple[int, int, int],
@@ -193,13 +232,13 @@ def _bring_up_to_date(
     pixels = tiles[tile]
     _subtract_pending(pixels, oy + ty * TILE, ox + tx * TILE, psf, position, flux, applied[tile], count)
     applied[tile] = count
-    bounds[tile] = _largest_bits(pixels.view(np.int32).reshape(-1), selectable[tile])
+    bounds[tile] = _largest_bits(pixels, selectable[tile])
 
 
 @numba.jit(**JIT)
 def _bring_all_up_to_date(
     tiles: NDArray[np.float32],
-    selectable: NDArray[np.int32],
+    selectable: NDArray[np.uint32],
     bounds: NDArray[np.int32],
     applied: NDArray[np.int64],
     layout: tuple[int, int, int],
@@ -217,7 +256,7 @@ def _bring_all_up_to_date(
 @numba.jit(**JIT)
 def _find_peak(
     tiles: NDArray[np.float32],
-    selectable: NDArray[np.int32],
+    selectable: NDArray[np.uint32],
     bounds: NDArray[np.int32],
     applied: NDArray[np.int64],
     layout: tuple[int, int, int],
@@ -240,7 +279,7 @@ def _find_peak(
     py, px, value = -1, -1, np.float32(0.0)
     for tile in range(bounds.size):
         if bounds[tile] == best:
-            i = _first_pixel_with(tiles[tile].view(np.int32).reshape(-1), selectable[tile], best)
+            i = _first_pixel_with(tiles[tile], selectable[tile], best)
             y, x = oy + tile // ntx * TILE + i // TILE, ox + tile % ntx * TILE + i % TILE
             if i >= 0 and (py < 0 or y < py or (y == py and x < px)):
                 py, px, value = y, x, tiles[tile, i // TILE, i % TILE]
