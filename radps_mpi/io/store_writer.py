@@ -117,10 +117,11 @@ def _write_lines(path: Path, dataset: h5py.Dataset, first: tuple[int, int], line
         raise RuntimeError(f"{dataset.name}: {lines.dtype} can't be written as {dataset.dtype} without HDF5")
     line, row = first
     offset, line_bytes = int(dataset.id.get_offset()), dataset.shape[-1] * lines.itemsize
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    behind, fd = durable.WriteBehind(), os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         for number, values in enumerate(lines, line):
             durable.write_at(fd, durable.as_bytes(values), offset + number * line_bytes + row * lines.itemsize)
+            behind.wrote(fd, values.nbytes)
     finally:
         os.close(fd)
 
