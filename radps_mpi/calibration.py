@@ -11,10 +11,12 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,7 @@ _ROUNDS = 3
 _OF_THE_JOB = ("PMIX_", "OMPI_", "PRTE_", "PMI_", "MPI4PY_RC")
 """Variables by which a process belongs to an MPI job."""
 
+
 def calibrate(comm: Comm, folder: Path) -> Machine:
     """Measure this machine; collective. Scratch data lie in ``folder``, whose disk is measured, and are removed.
 
@@ -58,13 +61,29 @@ def calibrate(comm: Comm, folder: Path) -> Machine:
     """
     scratch = Path(on_root(comm, f"making scratch space in {folder}", lambda: _scratch(folder)))
     try:
-        machine = Machine(calibrated=f"{now_text()} on {host.cpu_model()}, {comm.size} ranks")
-        machine = replace(machine, memory_bytes_s=_memory_bytes_s(comm), **_disk(comm, scratch), **_network(comm))
-        return _measure_runs(comm, scratch, machine)
+        with _ended_by_signals():
+            machine = Machine(calibrated=f"{now_text()} on {host.cpu_model()}, {comm.size} ranks")
+            machine = replace(machine, memory_bytes_s=_memory_bytes_s(comm), **_disk(comm, scratch), **_network(comm))
+            machine = _measure_runs(comm, scratch, machine)
+        comm.Barrier()  # nobody is at work on the files any more
+        return machine
     finally:
-        comm.Barrier()
         if comm.rank == 0:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM, with which a launcher ends its ranks, raises: scratch data, a gigabyte of them, aren't left behind."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _scratch(folder: Path) -> str:

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from radps_mpi import __version__
 from radps_mpi.cli_parser import Parser
-from radps_mpi.errors import EXIT_DATA, EXIT_OK, DataError, OutOfTimeError, StorageError, UsageError, printable
+from radps_mpi.errors import (
+    EXIT_DATA,
+    EXIT_OK,
+    DataError,
+    FinishedRunError,
+    OutOfTimeError,
+    StorageError,
+    UsageError,
+    printable,
+)
 from radps_mpi.streams import say
 from radps_mpi.units import did_you_mean, format_duration, format_flux_density
 
@@ -288,7 +297,13 @@ def _resume(given: dict[str, Any], comm: Comm) -> int:
     from radps_mpi import pipeline
 
     imagename, override = given.pop("imagename"), _lock_override(given)
-    pipeline.resume(imagename, comm, given, **override)
+    try:
+        pipeline.resume(imagename, comm, given, **override)
+    except FinishedRunError:  # to ask again for what is done is no error: a batch job may have been queued once too often
+        if given:
+            raise
+        if comm.rank == 0:
+            say(f"{printable(imagename)}: finished already, nothing to resume")
     return EXIT_OK
 
 

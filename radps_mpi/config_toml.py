@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from radps_mpi.errors import UsageError
+from radps_mpi.user_files import read_text
 
 CONFIG_VERSION = 1
 """Written as ``config_version`` into every file; files of a later version are refused."""
@@ -21,7 +22,7 @@ def load_toml(path: str | Path) -> dict[str, Any]:
         If the file can't be read, is not TOML, has tables or another version.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(Path(path))
     except OSError as error:
         raise UsageError(f"configuration {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -25,6 +25,10 @@ class UsageError(RadpsError):
     exit_status = EXIT_USAGE
 
 
+class FinishedRunError(UsageError):
+    """The run is finished, and has kept no state from which it could be gone on with."""
+
+
 class DataError(RadpsError):
     """An input (MeasurementSet, store, state) is missing, broken or not supported; the message names file and column."""
 

@@ -29,7 +29,7 @@ from radps_mpi.journey.masking import MaskSource
 from radps_mpi.journey.measuring import measured
 from radps_mpi.journey.outline import Outline, outline, preview
 from radps_mpi.journey.products import left_from_before, write_products
-from radps_mpi.journey.provenance import hosts_of, start_of_job
+from radps_mpi.journey.provenance import Imaged, hosts_of, start_of_job
 from radps_mpi.journey.provision import cache_within
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.journey.session import (
@@ -39,6 +39,7 @@ from radps_mpi.journey.session import (
     config_of_run,
     enter_directory,
     give_back_earlier,
+    keep_until_accepted,
     open_state,
     start_directory,
     with_absolute_paths,
@@ -68,7 +69,7 @@ class Result:
 def make_cube(config: RunConfig, inputs: Sequence[str], comm: Comm, *, break_lock: bool = False) -> Result:
     """Image ``inputs`` as ``config`` says, from the beginning."""
     config = with_absolute_paths(config.replaced({"vis": tuple(inputs)}))
-    _, needed = preview(config, comm)  # before an earlier run gives way: what can't work must not cost it
+    needed = preview(config, comm)[1]  # before an earlier run gives way: what can't work must not cost it
     folder = Path(config.output.imagename).absolute().parent
     on_root(comm, "looking for space", lambda: refuse_lack_of_space(needed, folder))
     directory = start_directory(comm, config, break_lock=break_lock)
@@ -109,6 +110,7 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
         return result
     except OutOfTimeError as stop:
         report.event("stopped", why=str(stop))
+        on_root(comm, "keeping the configuration", lambda: keep_until_accepted(directory, config))
         on_root(comm, "keeping the run", lambda: earlier_run.let_go(directory.root))
         raise OutOfTimeError(f"{stop}; 'radps resume {config.output.imagename}' goes on") from stop
     except Exception as error:
@@ -130,8 +132,8 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     announce(description, comm, report)
     masks = MaskSource(comm, description)
     imager = BlockImager(description, store, _cache_bytes(description, comm, report))
-    state, found = open_state(comm, directory, description, store, imager.gridder, report)
-    accept(directory, state, config, store, report, found=found)
+    state, found = open_state(comm, directory, description, store, imager.gridder, masks.identity, report)
+    accept(directory, state, Imaged(config, masks.identity), store, report, found=found)
     cycles = Cycles(comm, description, imager, state, masks, report, limit)
     if found:
         cycles.repair()
@@ -147,8 +149,8 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     if old := left_from_before(config.output.imagename, paths):
         report.note(f"warning: products of an earlier run remain beside them: {' '.join(old)}")
     store.close()
+    report.phase(FINISHED_PHASE, len(paths), done=len(paths))  # first: a kill amid the removal mustn't have all done again
     clear_away(comm, directory, state, config)
-    report.phase(FINISHED_PHASE, len(paths), done=len(paths))
     return result, measured(comm, report.watch, work, config.parallel.threads)
 
 

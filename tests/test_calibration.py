@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import fields
 from pathlib import Path
 
@@ -36,3 +38,18 @@ def test_a_calibration_measures_all_that_one_rank_can_and_leaves_no_file(
 def test_a_folder_that_is_not_there_is_an_error_of_storage(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="scratch space"):
         calibration.calibrate(parallel.world(), tmp_path / "nowhere")
+
+
+@pytest.mark.fault("time", "SIGTERM during a calibration", "no scratch data are left")
+def test_a_calibration_that_is_ended_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(comm: object, scratch: Path, machine: Machine) -> Machine:
+        (scratch / "large").write_bytes(b"x")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return machine
+
+    monkeypatch.setattr(calibration, "_DISK_MB", 1)
+    monkeypatch.setattr(calibration, "_measure_runs", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        calibration.calibrate(parallel.world(), tmp_path)
+    assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) is before

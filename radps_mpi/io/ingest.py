@@ -17,13 +17,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from radps_mpi import alarm
 from radps_mpi.data.observation import ObservationMeta
 from radps_mpi.errors import EXIT_IO, DataError, OutOfTimeError, StorageError, UsageError
 from radps_mpi.io import durable, hdf5, ingest_progress
 from radps_mpi.io.ingest_plan import ObservationPlan, plan_source
 from radps_mpi.io.ingest_progress import TurnProgress
 from radps_mpi.io.ingest_scan import Pair, scan_source, segments_of, selected_rows, split_pairs
-from radps_mpi.io.ingest_turn import TornStoreError, turn_observation
+from radps_mpi.io.ingest_turn import TornStoreError, seal_lists, turn_observation
 from radps_mpi.io.measurement_set import SetTables, describe
 from radps_mpi.io.measurement_set_rows import MainTable
 from radps_mpi.io.preflight import look_at_measurement_set
@@ -265,6 +266,8 @@ def _fill(
         if not listed:
             with all_or_none(comm, f"syncing {partial}"), durable.naming(partial, "syncing it"):
                 durable.fsync_file(partial)
+            for plan, done in zip(plans, progress, strict=True):
+                seal_lists(comm, file[plan.meta.name], plan.meta, done)
             on_root(comm, "keeping the progress of ingest", keep)
         return tuple(
             turn_observation(comm, file, plan, memory_bytes, limit, done, keep)
@@ -280,6 +283,7 @@ def _list_rows(
     """Put each observation's row numbers into the store, in the MeasurementSet's order for now."""
     with MainTable(tables.path) as main:
         for segment, start, nrow in segments_of(tables, comm.rank, comm.size):
+            alarm.beat(f"listing the rows of {tables.path}")
             rows, numbers = selected_rows(main, tables, choice, start, nrow)
             cross = rows["ANTENNA1"] != rows["ANTENNA2"]
             for pair, inside in split_pairs(rows):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radps_mpi.errors import DataError
 from radps_mpi.io.durable import checksum, naming, replace_file
@@ -22,7 +23,7 @@ from radps_mpi.io.run_status import read_small
 from radps_mpi.io.selection import Selection
 from radps_mpi.io.visibility_store import VERSION as STORE_VERSION
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(slots=True)
@@ -30,6 +31,8 @@ class TurnProgress:
     """Of one observation: row chunks that are done, and what was counted in them, over all ranks."""
 
     chunks: int = 0
+    listed: list[str] = field(default_factory=list)
+    """Of each chunk, the checksum of its list of rows in ascending order: a flipped bit would choose another row."""
     counts: dict[str, int] = field(default_factory=dict)
     samples: list[list[int]] = field(default_factory=list)
     """(nchan, npol) good samples."""
@@ -64,6 +67,11 @@ def _files_of(folder: str) -> tuple[str, list[tuple[str, int, int]]]:
 
 def _hex(data: bytes) -> str:
     return bytes(checksum(np.frombuffer(data, np.uint8))).hex()
+
+
+def list_checksum(listed: NDArray[np.int64]) -> str:
+    """Of a chunk's row numbers, ascending."""
+    return _hex(np.ascontiguousarray(listed, "<i8").tobytes())
 
 
 def save(partial: Path, key: str, observations: Sequence[TurnProgress]) -> None:

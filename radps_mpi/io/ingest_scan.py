@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from radps_mpi import alarm
 from radps_mpi.errors import DataError
 from radps_mpi.io.measurement_set import SetTables
 from radps_mpi.io.measurement_set_rows import MainTable
@@ -107,6 +108,7 @@ def scan_source(comm: Comm, tables: SetTables, choice: RowChoice, *, with_uvw: b
     mine: dict[Pair, PairScan] = {}
     with all_or_none(comm, f"scanning {tables.path}"), MainTable(tables.path) as main:
         for segment, start, nrow in segments_of(tables, comm.rank, comm.size):
+            alarm.beat(f"scanning {tables.path}")
             rows, numbers = selected_rows(main, tables, choice, start, nrow, with_uvw=with_uvw)
             for pair, inside in split_pairs(rows):
                 part = _scan_pair({name: column[inside] for name, column in rows.items()}, numbers[inside], segment)

@@ -17,7 +17,7 @@ from radps_mpi.data.observation import ObservationMeta
 from radps_mpi.errors import DataError
 from radps_mpi.io import durable
 from radps_mpi.io.ingest_plan import ObservationPlan
-from radps_mpi.io.ingest_progress import TurnProgress
+from radps_mpi.io.ingest_progress import TurnProgress, list_checksum
 from radps_mpi.io.ingest_slab import (
     BLANK_REASONS,
     Buffers,
@@ -29,7 +29,7 @@ from radps_mpi.io.ingest_slab import (
 )
 from radps_mpi.io.measurement_set_rows import MainTable
 from radps_mpi.io.store_writer import write_channels, write_rows
-from radps_mpi.parallel import all_or_none, any_rank, on_root, total
+from radps_mpi.parallel import all_or_none, any_rank, merge_disjoint, on_root, total
 from radps_mpi.parallel.exchange import exchange, gather_everywhere, sum_integers
 from radps_mpi.parallel.stints import WallTime, work_in_stints
 from radps_mpi.parallel.types import Comm
@@ -96,6 +96,26 @@ def turn_observation(
     return replace(meta, report=report, samples=samples, max_uv_m=progress.max_uv_m, max_w_m=progress.max_w_m)
 
 
+def seal_lists(comm: Comm, group: h5py.Group, meta: ObservationMeta, progress: TurnProgress) -> None:
+    """Note the checksums of the chunks' lists of rows, as they have just been made, in ``progress``; collective.
+
+    Raises
+    ------
+    TornStoreError
+        If a list names a row twice.
+    """
+    sums, mine = np.zeros(meta.nchunk, "S32"), np.arange(meta.nchunk) % comm.size == comm.rank
+    torn = False
+    with all_or_none(comm, f"reading the list of rows of {meta.source}"):
+        for chunk in np.flatnonzero(mine).tolist():
+            listed = np.sort(group["source_row"][slice(*meta.chunk_rows(chunk, chunk + 1))])
+            torn |= bool((np.diff(listed) <= 0).any())
+            sums[chunk] = list_checksum(listed).encode()
+    if any_rank(comm, torn):
+        raise TornStoreError(f"{group.file.filename}: its list of rows is damaged; ingest again")
+    progress.listed = [text.decode() for text in merge_disjoint(comm, sums, mine).tolist()]
+
+
 class _CornerTurn:
     """Rows in, channels out, for one observation; keeps what is counted on the way."""
 
@@ -110,7 +130,7 @@ class _CornerTurn:
         if before.chunks and comm.rank == 0:  # sums over ranks: one of them has what earlier jobs counted
             self.samples += np.array(before.samples, np.int64)
             self.counts |= before.counts
-        self.time_spans = list(before.time_spans)
+        self.time_spans, self.listed = list(before.time_spans), before.listed
         self.max_uv_m, self.max_w_m = before.max_uv_m, before.max_w_m
 
     def tell(self, progress: TurnProgress) -> None:
@@ -130,7 +150,7 @@ class _CornerTurn:
             faults.reach("ingest-chunk")
             # sorted, since a job that was killed here may have left them in the order of the store
             listed = np.sort(self.group["source_row"][row0:row1])
-        if any_rank(comm, bool((np.diff(listed) <= 0).any())):
+        if any_rank(comm, list_checksum(listed) != self.listed[chunk]):
             raise TornStoreError(f"{self.group.file.filename}: its list of rows is damaged; ingest again")
         with all_or_none(comm, f"reading rows of {meta.source}"):
             numbers = listed[shares[comm.rank] : shares[comm.rank + 1]]
@@ -245,6 +265,7 @@ def _count_duplicates(
     for turn, start in enumerate(range(0, meta.ntime, ntime)):
         if turn % comm.size != comm.rank:
             continue
+        alarm.beat(f"counting the duplicates of {meta.source}")
         seen = np.zeros((ntime, nantenna, nantenna), dtype=bool)
         for chunk, (low, high) in enumerate(time_spans):
             if low < start + ntime and high >= start:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radps_mpi import alarm
 from radps_mpi.constants import SECONDS_PER_DAY
 from radps_mpi.data.axis import FRAMES
 from radps_mpi.errors import DataError
@@ -98,6 +99,7 @@ def frame_factors(
     factors = np.ones((len(time_s), len(FRAMES)))
     for row, time in enumerate(time_s.tolist()):
         if row % FACTOR_BLOCK == 0:
+            alarm.beat("converting frequencies to other frames")
             for epoch in range(_CACHED_EPOCHS):
                 _factors_at(engine, native, time_scale, time - _FORGET_S * (1.0 + 0.01 * epoch))
         factors[row] = _factors_at(engine, native, time_scale, time)

@@ -30,6 +30,7 @@ from radps_mpi.parallel.types import Comm
 from radps_mpi.simulation.config import SimulationConfig
 from radps_mpi.simulation.observation import ChunkRows, Simulation, blanks, build, visibilities
 from radps_mpi.units import parse_direction
+from radps_mpi.user_files import read_text
 
 SLAB_BYTES = 1 << 26
 """Visibilities that a rank holds between two collective writes."""
@@ -63,7 +64,7 @@ def _plan(config: SimulationConfig, sky_path: str | os.PathLike[str] | None) -> 
 
 def _read_text(path: str | os.PathLike[str]) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return read_text(Path(path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -93,6 +93,7 @@ class Cycles:
         if sums[0] <= 0.0:
             self.state.stage(chan, status=IMAGED, flags=FLAG_BLANK, cycle=0)
             return
+        refuse_what_is_not_finite("psf", chan, psf)
         beam = fit_beam(psf, self.d.geometry)
         self.state.stage(
             chan, psf=psf, residual=dirty, cycle=0, beam=beam or NULL_BEAM, status=IMAGED,
@@ -101,12 +102,7 @@ class Cycles:
         )
 
     def _peaks(self, chan: int, residual: NDArray[np.float32]) -> dict[str, Any]:
-        faults.poison("residual", residual)
-        if not np.isfinite(residual.sum(dtype=np.float64)):
-            raise DataError(
-                f"the residual of channel {chan} came out as NaN or infinity on {os.uname().nodename} from finite "
-                "visibilities: they are too large for float32, or a processor fails there; nothing of it is kept"
-            )
+        refuse_what_is_not_finite("residual", chan, residual)
         mask = self.masks.of(chan)
         return {
             "peak_residual_jy": peak_in_mask(residual, mask),
@@ -162,7 +158,7 @@ class Cycles:
 
     def follow_mask(self) -> None:
         """Measure the peaks again if the run is resumed with another mask than that in which they were measured."""
-        mask = list(self.d.config.deconvolution.mask)
+        mask = self.masks.identity
         if self.state.header.get("mask") == mask:
             return
         made = (self.state.table["residual_cycle"] >= 0) & (self.state.table["flags"] & FLAG_BLANK == 0)
@@ -233,6 +229,7 @@ class Cycles:
             residual, psf, self.masks.of(chan), gain=self.d.control.gain, cycle_threshold_jy=cycle_threshold_jy,
             max_iterations=max_iterations, model_in=model_in,
         )
+        refuse_what_is_not_finite("model", chan, model)
         self.state.stage(
             chan, model=model, cycle=cycle, iterations=int(self.state.record(chan)["iterations"]) + result.iterations,
             model_flux_jy=float(model.sum(dtype=np.float64)), start_peak_jy=result.start_peak,
@@ -324,7 +321,7 @@ class Cycles:
         running = plan is not None and bool(plan.active[chan]) and cycle > int(self.state.header["control"]["cycle"])
         stored = self.state.header.get("plan") if running else self.state.header.get("last_plan")
         psf, record = self.state.read_psf(chan), self.state.record(chan)
-        same_mask = self.state.header.get("mask") == list(self.d.config.deconvolution.mask)
+        same_mask = self.state.header.get("mask") == self.masks.identity
         if stored is None or psf is None or int(record["cycle"]) != cycle - 1 or not same_mask:
             raise DataError(
                 f"{self.state.directory}: the model of channel {chan} is damaged and can't be made again from the one before"
@@ -369,6 +366,22 @@ class Cycles:
         return Measured(
             table["peak_residual_jy"].copy(), table["image_peak_jy"].copy(), table["sidelobe"].copy(),
             table["mask_pixels"].astype(np.int64), valid_channels(table, self.d.config.spectral.edge_fraction),
+        )
+
+
+def refuse_what_is_not_finite(what: str, chan: int, plane: NDArray[np.float32]) -> None:
+    """An image of finite visibilities that isn't: it is neither committed nor written.
+
+    Raises
+    ------
+    DataError
+        Which names the node.
+    """
+    faults.poison(what, plane)
+    if not np.isfinite(plane.sum(dtype=np.float64)):
+        raise DataError(
+            f"the {what} of channel {chan} came out as NaN or infinity on {os.uname().nodename} from finite "
+            "visibilities: they are too large for float32, or a processor fails there; nothing of it is kept"
         )
 
 

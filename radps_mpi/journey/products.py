@@ -24,7 +24,7 @@ from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.durable import checksum, naming
 from radps_mpi.io.fits_writer import FitsCubeWriter, WrittenPlanes, partial_path_of
 from radps_mpi.io.manifest import FLAG_BLANK
-from radps_mpi.journey.cycles import beams_of_records, valid_channels
+from radps_mpi.journey.cycles import beams_of_records, refuse_what_is_not_finite, valid_channels
 from radps_mpi.journey.describe import Description
 from radps_mpi.journey.masking import MaskSource
 from radps_mpi.journey.reporting import Reporter
@@ -121,10 +121,12 @@ class ProductMaker:
 
     def _restored(self, chan: int) -> Plane:
         shared = self.restoring is not self.fitted
-        return restore(
+        restored = restore(
             self._model(chan), self._residual(chan), self.restoring[chan], self.d.geometry,
             fitted_beam=self.fitted[chan] if shared else None, threads=self.d.config.parallel.threads,
         )
+        refuse_what_is_not_finite("image", chan, restored)
+        return restored
 
     def _residual(self, chan: int) -> Plane:
         return self._sound(chan, "residual", self.state.read_residual(chan))
@@ -152,7 +154,7 @@ def write_products(
         When the job is to stop; planes that are written are kept for the next one.
     """
     maker, names = ProductMaker(description, state, masks), product_names(description)
-    nchan, key = description.axis.nchan, _key(description, state, names)
+    nchan, key = description.axis.nchan, _key(description, state, masks, names)
     kept = _kept(state, key, names, nchan)
     imagename = description.config.output.imagename
     on_root(comm, "removing partial products", lambda: _forget_unwanted(imagename, names))
@@ -214,10 +216,10 @@ def _write_channel(maker: ProductMaker, writers: Mapping[str, FitsCubeWriter], c
         writers["sumwt"].write_plane(chan, np.zeros((1, 1), np.float32))
 
 
-def _key(description: Description, state: Checkpoint, names: list[str]) -> str:
+def _key(description: Description, state: Checkpoint, masks: MaskSource, names: list[str]) -> str:
     """Of everything that the planes depend on: partial products of an earlier job are gone on with if theirs is the same."""
     config = description.config.replaced(PER_JOB_DEFAULTS).to_toml()
-    of_config = checksum(np.frombuffer("\n".join((config, *names)).encode(), np.uint8))
+    of_config = checksum(np.frombuffer("\n".join((config, *masks.identity, *names)).encode(), np.uint8))
     return bytes(np.concatenate([of_config, checksum(state.table)])).hex()
 
 

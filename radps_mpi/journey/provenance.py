@@ -6,18 +6,17 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
-import xxhash
 
 from radps_mpi.config import RunConfig, differences
 from radps_mpi.errors import DataError
 from radps_mpi.imaging import fftw
 from radps_mpi.io.run_status import read_provenance
 from radps_mpi.io.visibility_store import VisibilityStore
-from radps_mpi.journey.masking import names_an_image
 from radps_mpi.parallel import library_version
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning import machine
@@ -32,8 +31,6 @@ IMAGING = "imaging"
 """Event: inputs and parameters are accepted, the work on images begins."""
 
 _ENDS = ("finished", "stopped", "failed")
-_LARGEST_HASHED_BYTES = 1 << 30
-"""Of a mask image: one that would take longer to read than the start of a run is told by size and time."""
 
 
 def hosts_of(comm: Comm) -> dict[str, int]:
@@ -63,19 +60,31 @@ def start_of_job(root: Path, event: str, hosts: Mapping[str, int], inputs: Seque
     return about | {"after": _how_it_ended(root)}
 
 
-def imaged(config: RunConfig, before: RunConfig | None, store: VisibilityStore) -> dict[str, Any]:
-    """Of an ``imaging`` event: hashes of what is imaged, and all parameters, or what has changed in those
-    that the state had ``before``. For one process."""
+@dataclass(frozen=True, slots=True)
+class Imaged:
+    """What a state is made with: parameters, and what tells its mask from another (an image may be replaced under its name)."""
+
+    config: RunConfig
+    mask: list[str]
+
+    def differences_from(self, before: Imaged) -> dict[str, Any]:
+        """``{parameter: {"from", "to"}}``."""
+        was, now = before.config.flat(), self.config.flat()
+        changed = {name: {"from": was[name], "to": now[name]} for name in differences(before.config, self.config)}
+        if before.mask != self.mask:
+            changed["mask"] = {"from": before.mask, "to": self.mask}
+        return changed
+
+
+def imaged(now: Imaged, before: Imaged | None, store: VisibilityStore) -> dict[str, Any]:
+    """Of an ``imaging`` event: hashes of what is imaged, and all parameters, or what has changed in those that the state had
+    ``before``. For one process."""
     observations = [{"name": meta.name, "source": meta.source} for meta in store.observations]
     about: dict[str, Any] = {
         "visibilities": {"path": str(store.path), "xxh3_128": store.fingerprint(), "observations": observations},
-        "mask_image": _mask_image(config),
+        "mask": now.mask,
     }
-    now = config.flat()
-    if before is None:
-        return about | {"config": now}
-    was = before.flat()
-    return about | {"changed": {name: {"from": was[name], "to": now[name]} for name in differences(before, config)}}
+    return about | ({"config": now.config.flat()} if before is None else {"changed": now.differences_from(before)})
 
 
 def _how_it_ended(root: Path) -> str:
@@ -85,19 +94,3 @@ def _how_it_ended(root: Path) -> str:
         return "unknown"
     event = last[0].get("event") if last and isinstance(last[0], dict) else None
     return event if event in _ENDS else "interrupted"
-
-
-def _mask_image(config: RunConfig) -> dict[str, Any] | None:
-    mask = config.deconvolution.mask
-    if config.deconvolution.usemask != "user" or not names_an_image(mask):
-        return None
-    path = Path(mask[0])
-    facts = path.stat()
-    about: dict[str, Any] = {"path": str(path), "bytes": facts.st_size, "modified_unix_s": int(facts.st_mtime)}
-    if facts.st_size <= _LARGEST_HASHED_BYTES:
-        digest = xxhash.xxh3_128()
-        with open(path, "rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-        about["xxh3_128"] = digest.hexdigest()
-    return about

@@ -10,7 +10,7 @@ from typing import Any
 from radps_mpi import __version__
 from radps_mpi.config import CHANGEABLE_ON_RESUME, RunConfig, differences
 from radps_mpi.config_toml import format_value
-from radps_mpi.errors import DataError, StorageError, UsageError
+from radps_mpi.errors import DataError, FinishedRunError, StorageError, UsageError
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.io import commit, earlier_run
 from radps_mpi.io.commit import Checkpoint
@@ -22,7 +22,7 @@ from radps_mpi.journey.describe import Description
 from radps_mpi.journey.inputs import STORE_NAME
 from radps_mpi.journey.masking import names_an_image
 from radps_mpi.journey.products import product_path
-from radps_mpi.journey.provenance import IMAGING, imaged
+from radps_mpi.journey.provenance import IMAGING, Imaged, imaged
 from radps_mpi.journey.reporting import Reporter
 from radps_mpi.journey.space import needs, refuse_lack_of_space
 from radps_mpi.parallel import library_version, on_root, same_everywhere
@@ -126,9 +126,10 @@ def give_back_earlier(comm: Comm, directory: RunDirectory, report: Reporter) -> 
 
 def open_state(
     comm: Comm, directory: RunDirectory, description: Description, store: VisibilityStore, gridder: Gridder,
-    report: Reporter,
+    mask: list[str], report: Reporter,
 ) -> tuple[Checkpoint, bool]:
-    """The run's checkpoint, and whether it was there before; collective.
+    """The run's checkpoint, and whether it was there before; collective. ``mask``: identity of the mask in which the peaks of a
+    new one will be measured.
 
     Raises
     ------
@@ -151,7 +152,7 @@ def open_state(
     on_root(comm, "looking for space", lambda: refuse_lack_of_space(needs(description), directory.root))
     config = description.config.to_toml()
     header = {
-        "identity": identity, "config": config, "mask": list(description.config.deconvolution.mask), "control": None,
+        "identity": identity, "config": config, "mask": mask, "control": None,
         "plan": None, "finished": False,
     }
     masks = False  # masks follow from the configuration until they evolve
@@ -234,7 +235,9 @@ def enter_directory(comm: Comm, imagename: str, *, break_lock: bool = False) -> 
     DataError
         If there is no run of that name.
     UsageError
-        If another run is at work there, or the run is finished and kept no state to go on from.
+        If another run is at work there.
+    FinishedRunError
+        If the run is finished and kept no state to go on from; what a kill amid the removal has left of that is removed.
     """
     root = run_directory_of(imagename)
     if not on_root(comm, "looking for the run", root.is_dir):
@@ -242,25 +245,26 @@ def enter_directory(comm: Comm, imagename: str, *, break_lock: bool = False) -> 
     directory = RunDirectory.open(comm, imagename, break_lock=break_lock)
     try:
         on_root(comm, "looking for an earlier run", lambda: _restore_earlier(root))
-        on_root(comm, "looking for a state", lambda: _refuse_finished(root, imagename))
+        if on_root(comm, "looking for a state", lambda: _is_finished(root)):
+            on_root(comm, "removing the state", lambda: _remove(directory, own_store=True))
+            raise FinishedRunError(
+                f"{imagename}: the run is finished and its state was not kept (--keep-state does): nothing to resume; "
+                "start anew with --overwrite"
+            )
     except BaseException:
         directory.close()
         raise
     return directory
 
 
-def _refuse_finished(root: Path, imagename: str) -> None:
+def _is_finished(root: Path) -> bool:
     if commit.exists(root):
-        return
+        return False
     try:
         status = read_status(root).status
     except DataError:  # a status is news, not state: a damaged one stops nobody
-        return
-    if status is not None and status.phase == FINISHED_PHASE:
-        raise UsageError(
-            f"{imagename}: the run is finished and its state was not kept (--keep-state does): nothing to resume; "
-            "start anew with --overwrite"
-        )
+        return False
+    return status is not None and status.phase == FINISHED_PHASE
 
 
 def config_of_run(comm: Comm, directory: RunDirectory, overrides: dict[str, Any], imagename: str) -> RunConfig:
@@ -276,21 +280,28 @@ def config_of_run(comm: Comm, directory: RunDirectory, overrides: dict[str, Any]
 
 
 def accept(
-    directory: RunDirectory, state: Checkpoint, config: RunConfig, store: VisibilityStore, report: Reporter, *, found: bool
+    directory: RunDirectory, state: Checkpoint, now: Imaged, store: VisibilityStore, report: Reporter, *, found: bool
 ) -> None:
     """Inputs, mask and state are known to fit: from now on the configuration is the run's. A run that is refused before leaves
     all as it was. ``found``: whether the state was there before. Collective."""
-    text, before = config.to_toml(), state.header["config"]
+    text, before = now.config.to_toml(), state.header["config"]
 
     def keep() -> None:
         if directory.read_config() != text:
             directory.write_config(text)
 
     on_root(state.comm, "keeping the configuration", keep)
-    earlier = RunConfig.from_toml(before, "the configuration in the manifest") if found else None
-    report.event(IMAGING, lambda: imaged(config, earlier, store))
+    earlier = Imaged(RunConfig.from_toml(before, "the configuration in the manifest"), state.header["mask"]) if found else None
+    report.event(IMAGING, lambda: imaged(now, earlier, store))
     if text != before:  # after the event: a kill in between repeats it
         state.commit({"config": text})
+
+
+def keep_until_accepted(directory: RunDirectory, config: RunConfig) -> None:
+    """A job that stops in time before there is a state, while it ingests: the next one goes on with what it was asked for.
+    For one process."""
+    if not commit.exists(directory.root):
+        directory.write_config(config.to_toml())
 
 
 def clear_away(comm: Comm, directory: RunDirectory, state: Checkpoint, config: RunConfig) -> None:

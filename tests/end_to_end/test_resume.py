@@ -56,12 +56,15 @@ def test_a_finished_run_whose_state_was_kept_can_be_resumed_to_the_same_bits(two
     assert "major cycle" not in done.stderr, "nothing is left to be done"
 
 
-@pytest.mark.fault("two runs", "resume of a finished run without state", "status 64, one line; products untouched")
+@pytest.mark.fault("two runs", "resume of a finished run without state", "0; 64 with other parameters; products untouched")
 def test_a_finished_run_whose_state_was_not_kept_is_not_made_again_by_mistake(copied: Path) -> None:
     before = jobs.product_hashes(copied)
-    for name in ("manifest", "manifest.previous", "state.h5"):
+    for name in ("manifest", "manifest.previous"):
         (Path(f"{copied}.radps") / name).unlink()
-    refused = jobs.run_radps(["resume", copied], ranks=2)
+    again = jobs.succeed(["resume", copied], ranks=2)
+    assert again.stdout == f"{copied}: finished already, nothing to resume\n"
+    assert not Path(f"{copied}.radps/state.h5").exists(), "a kill amid the removal of the state may leave it"
+    refused = jobs.run_radps(["resume", copied, "--niter", "9000"], ranks=2)
     (line,) = jobs.error_lines(refused)
     assert refused.returncode == 64 and "finished" in line and "--keep-state" in line
     assert jobs.product_hashes(copied) == before

@@ -23,6 +23,7 @@ from support.measurement_sets import (
     uvw_of,
 )
 
+from radps_mpi import alarm
 from radps_mpi.errors import DataError, OutOfTimeError, StorageError, UsageError
 from radps_mpi.io import ingest_turn
 from radps_mpi.io.ingest import ingest, report_lines
@@ -409,6 +410,13 @@ def test_damaged_progress_makes_ingest_start_over(
     assert chunks_turned(monkeypatch, made, stopped) == 4
 
 
+def test_every_long_part_of_an_ingest_says_that_it_gets_on(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(alarm, "beat", lambda doing, *, waiting=False: said.append(doing.split()[0]))
+    ingest(world(), [str(made)], [Selection()], made.with_name("heard.vis.h5"))
+    assert {"scanning", "listing", "converting", "turning", "counting"} <= set(said)
+
+
 @pytest.mark.fault("corruption", "a torn list of rows in an unfinished store", "starts over, to the same store")
 def test_a_list_of_rows_that_was_torn_makes_ingest_start_over(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
@@ -416,6 +424,17 @@ def test_a_list_of_rows_that_was_torn_makes_ingest_start_over(
     with h5py.File(stopped.with_name(stopped.name + ".partial"), "r+") as file:
         rows = file["observation_00000/source_row"]
         rows[33] = rows[34]  # half of the chunk's in the order of the store, half as they were listed
+    assert chunks_turned(monkeypatch, made, stopped) == 4
+
+
+@pytest.mark.parametrize("bit", [0, 3, 5, 20, 62])
+@pytest.mark.fault("corruption", "a bit of the list of rows of an unfinished store", "starts over, to the same store")
+def test_a_bit_of_the_list_of_rows_makes_ingest_start_over(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch, bit: int
+) -> None:
+    with h5py.File(stopped.with_name(stopped.name + ".partial"), "r+") as file:
+        rows = file["observation_00000/source_row"]
+        rows[35] ^= 1 << bit  # of the third chunk: another row, or none
     assert chunks_turned(monkeypatch, made, stopped) == 4
 
 

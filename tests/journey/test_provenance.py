@@ -68,8 +68,8 @@ def test_the_inputs_are_told_by_their_hashes(tmp_path: Path, chunked_store: str)
     with VisibilityStore.open(chunked_store) as store:
         assert {event["visibilities"]["xxh3_128"] for event in seen} == {store.fingerprint()}
     assert [entry["source"].rsplit("/")[-1] for entry in seen[0]["visibilities"]["observations"]] == ["small.ms"]
-    hashes = [event["mask_image"]["xxh3_128"] for event in seen]
-    assert hashes[0] == hashes[1] != hashes[2] and len(hashes[0]) == 32
+    masks = [event["mask"] for event in seen]
+    assert masks[0] == masks[1] != masks[2] and masks[0][0] == masks[2][0] == str(tmp_path / "mask.fits")
 
 
 @pytest.mark.fault("two runs", "a resume with other niter and mask", "goes on; the change is in provenance.json")

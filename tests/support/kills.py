@@ -107,8 +107,8 @@ def _wait_for_the_end_of(pids: list[int]) -> None:
 
 
 def _fault(done: object, imagename: Path, expected: dict[str, str]) -> str:
-    finished_before = done.returncode == 64 and "the run is finished" in done.stderr
-    if done.returncode != 0 and not finished_before:
+    finished_before = done.returncode == 0 and "finished already" in done.stdout
+    if done.returncode != 0:
         return f"exit status {done.returncode}: {done.stderr[-2000:]}"
     if jobs.product_hashes(imagename) != expected:
         return "other bits than those of an undisturbed run"
