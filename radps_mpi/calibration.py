@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from radps_mpi.journey.plan import run_of_entry, with_host
 from radps_mpi.parallel import largest, on_root, ranks_on_node
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning import machine as host
-from radps_mpi.planning.fitting import MeasuredRun, fit_fixed, fit_machine, quickest
+from radps_mpi.planning.fitting import MeasuredRun, fit_fixed, fit_machine, fit_rows, quickest
 from radps_mpi.planning.machine_constants import Machine
 from radps_mpi.simulation.config import SimulationConfig
 
@@ -175,10 +175,12 @@ def _measure_runs(comm: Comm, scratch: Path, machine: Machine) -> Machine:
         (data[0], {"imsize": 256, "specmode": "mfs"}),
     )
     runs = [quickest([_run(comm, scratch, path, parameters) for _ in range(_REPEATS)]) for path, parameters in jobs]
-    alone = on_root(comm, "measuring what a job costs anyhow", lambda: [_alone(scratch, path) for path in tiny])
+    from_store, from_set, of_rows = on_root(
+        comm, "measuring jobs of one rank", lambda: _jobs_of_one_rank(scratch, (*tiny, data[1]))
+    )
     here = with_host(machine)
     for _ in range(_ROUNDS):
-        here = fit_fixed(fit_machine(here, runs), *alone)
+        here = fit_rows(fit_fixed(fit_machine(here, runs), from_store, from_set), of_rows)
     return replace(here, cores_per_node=0, memory_per_node_bytes=0)
 
 
@@ -210,7 +212,12 @@ def _run(comm: Comm, scratch: Path, path: Path, parameters: dict[str, Any]) -> M
     return measured
 
 
-def _alone(scratch: Path, path: Path) -> MeasuredRun | None:
+def _jobs_of_one_rank(scratch: Path, paths: Sequence[Path]) -> list[MeasuredRun | None]:
+    _alone(scratch, paths[-1], 1)  # the first may compile
+    return [_alone(scratch, path, _REPEATS) for path in paths]
+
+
+def _alone(scratch: Path, path: Path, repeats: int) -> MeasuredRun | None:
     """The quickest of some jobs of one rank in processes of their own, which pay for imports and the loading of kernels; None
     where a process can't be a job by itself."""
     imagename = scratch / "alone"
@@ -219,13 +226,13 @@ def _alone(scratch: Path, path: Path) -> MeasuredRun | None:
     config.write_text(RunConfig.from_flat(_parameters(path, imagename, more)).to_toml(), encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_OF_THE_JOB)}
     runs = []
-    for _ in range(1 + _REPEATS):  # the first may compile
+    for _ in range(repeats):
         command = [sys.executable, "-m", "radps_mpi", "image", "--config", str(config)]
         done = subprocess.run(command, env=environment, capture_output=True, check=False)
         if done.returncode != 0:
             return None
         runs.append(_read_run(imagename, timeline=False))
-    return quickest(runs[1:])
+    return quickest(runs)
 
 
 def _read_run(imagename: Path, *, timeline: bool) -> MeasuredRun:

@@ -83,7 +83,7 @@ def _gridding(w: Work, _: Machine) -> list[float]:
 
 def _minor(w: Work, _: Machine) -> list[float]:
     planes = float(w.cycles * w.line_channels * w.pixels)
-    return [1e-9 * planes, 1e-6 * w.iterations, 1e-9 * w.iterations * w.mask_pixels]
+    return [1e-9 * planes, 1e-6 * w.iterations * model.iteration_growth(w.mask_pixels)]
 
 
 _FITS = (
@@ -96,7 +96,7 @@ _FITS = (
     _Fit(("transform_ns_per_point",), ("transform", "transform model"), _transforms),
     _Fit(("psf_ns_per_pixel", "psf_fixed_ms"), ("fit beams, write planes",),
          lambda w, _: [1e-9 * w.channels * w.pixels, 1e-3 * w.channels]),
-    _Fit(("minor_ns_per_pixel", "minor_us_per_iteration", "minor_ns_per_mask_pixel"), ("minor cycle",), _minor),
+    _Fit(("minor_ns_per_pixel", "minor_us_per_iteration"), ("minor cycle",), _minor),
     _Fit(("residual_ns_per_pixel",), ("read models", "write planes"),
          lambda w, _: [1e-9 * w.cycles * w.line_blocks * w.planes_per_block * w.pixels]),
     _Fit(("product_ns_per_pixel", "product_fixed_ms"), ("restore and write products",),
@@ -166,17 +166,28 @@ def fit_fixed(machine: Machine, from_store: MeasuredRun | None, from_set: Measur
         model.STARTING: "start_s", model.LAYOUT: "layout_fixed_s", model.FIRST: "first_fixed_s", model.MINOR: "minor_fixed_s",
         model.MAJOR: "major_fixed_s", model.PRODUCTS: "products_fixed_s",
     }
-    nothing: dict[str, Any] = dict.fromkeys(names.values(), 0.0)
+    nothing: dict[str, Any] = dict.fromkeys([*names.values(), "layout_after_ingest_s"], 0.0)
     bare = replace(machine, **nothing)
     predicted = model.predict(from_store.work, bare, from_store.layout)
     changes: dict[str, Any] = {
         constant: max(0.0, from_store.seconds.get(part, 0.0) - predicted.part(part).seconds) for part, constant in names.items()
     }
     data_bytes = predicted.memory.peak_bytes - bare.base_memory_bytes
+    laid_out = model.predict(from_set.work, bare, from_set.layout).part(model.LAYOUT)
+    layout_s = from_set.seconds.get(model.LAYOUT, 0.0) - laid_out.seconds
     return replace(
-        machine, **changes,
+        machine, **changes, layout_after_ingest_s=max(0.0, layout_s),
         survey_fixed_s=max(0.0, from_set.seconds[model.STARTING] - from_store.seconds[model.STARTING]),
         ingest_fixed_s=from_set.seconds[model.INGEST],
         base_memory_bytes=from_store.peak_memory_bytes - data_bytes,
         ingest_memory_bytes=float(max(0, from_set.peak_memory_bytes - from_store.peak_memory_bytes)),
     )
+
+
+def fit_rows(machine: Machine, run: MeasuredRun | None) -> Machine:
+    """What a row costs in ingest, from what a job from a MeasurementSet took for it beyond the machine's other constants."""
+    if run is None:
+        return machine
+    bare = replace(machine, ingest_us_per_row=0.0)
+    left_s = run.seconds[model.INGEST] - model.predict(run.work, bare, run.layout).part(model.INGEST).seconds
+    return replace(machine, ingest_us_per_row=max(0.0, 1e6 * left_s / run.work.rows))

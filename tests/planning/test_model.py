@@ -20,10 +20,24 @@ MACHINE = Machine(cores_per_node=64, memory_per_node_bytes=512 * 10**9)
 
 
 def test_twice_the_ranks_take_half_the_time_of_what_is_shared_evenly() -> None:
-    one, two = (predict(work(channels=512), MACHINE, Layout(n)).part(PRODUCTS) for n in (1, 2))
-    fixed = MACHINE.products_fixed_s + work().product_bytes / MACHINE.disk_write_bytes_s
+    quick_disk = replace(MACHINE, disk_write_bytes_s=1e15, file_system_bytes_s=1e15)
+    one, two = (predict(work(channels=512), quick_disk, Layout(n)).part(PRODUCTS) for n in (1, 2))
+    fixed = MACHINE.products_fixed_s
     assert (two.seconds - fixed) == pytest.approx((one.seconds - fixed) / 2, rel=0.1)
     assert two.busy_rank_seconds == pytest.approx(one.busy_rank_seconds)
+
+
+def test_planes_are_written_while_others_are_computed_and_a_part_of_that_shows() -> None:
+    computing, writing, both = (
+        predict(work(), replace(MACHINE, disk_write_bytes_s=disk, product_ns_per_pixel=pixel), Layout(1)).part(PRODUCTS).seconds
+        for disk, pixel in ((1e15, 40.0), (0.5e9, 0.0), (0.5e9, 40.0))
+    )
+    assert max(computing, writing) < both < 0.9 * (computing + writing)
+
+
+def test_an_iteration_costs_less_for_each_pixel_of_a_large_mask_than_of_a_small_one() -> None:
+    assert model.iteration_growth(10_000) == 1.0
+    assert 10 < model.iteration_growth(1_000_000) < 100
 
 
 def test_blocks_that_do_not_share_out_evenly_are_named_as_what_holds_a_part_up() -> None:
