@@ -150,7 +150,7 @@ def test_threads_of_the_plan_reach_the_program_and_those_of_the_user_the_plan(st
 
 
 def test_a_job_that_stops_by_itself_is_not_given_more_time(store: Path) -> None:
-    slurm(store, "--imagename", "a", *LARGE, "--niter", 10**9, "--max-time", "30min")
+    slurm(store, "--imagename", "a", *LARGE, "--niter", 10**11, "--max-time", "30min")
     assert asked("a.sbatch")["time"] == "00:36:00"
 
 
