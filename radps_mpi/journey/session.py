@@ -246,7 +246,7 @@ def enter_directory(comm: Comm, imagename: str, *, break_lock: bool = False) -> 
     try:
         on_root(comm, "looking for an earlier run", lambda: _restore_earlier(root))
         if on_root(comm, "looking for a state", lambda: _is_finished(root)):
-            on_root(comm, "removing the state", lambda: _remove(directory, own_store=True))
+            on_root(comm, "removing the state", lambda: _remove(directory, _kept_own_store(directory)))
             raise FinishedRunError(
                 f"{imagename}: the run is finished and its state was not kept (--keep-state does): nothing to resume; "
                 "start anew with --overwrite"
@@ -265,6 +265,19 @@ def _is_finished(root: Path) -> bool:
     except DataError:  # a status is news, not state: a damaged one stops nobody
         return False
     return status is not None and status.phase == FINISHED_PHASE
+
+
+def _kept_own_store(directory: RunDirectory) -> bool:
+    """Whether the store in the directory, if there is one, is the run's own and not its input; no, where that can't be told."""
+    try:
+        text = directory.read_config()
+        return text is not None and _makes_own_store(RunConfig.from_toml(text, CONFIG_NAME))
+    except (DataError, UsageError):
+        return False
+
+
+def _makes_own_store(config: RunConfig) -> bool:
+    return not any(path.endswith(SUFFIX) for path in config.selection.vis)
 
 
 def config_of_run(comm: Comm, directory: RunDirectory, overrides: dict[str, Any], imagename: str) -> RunConfig:
@@ -286,14 +299,15 @@ def accept(
     all as it was. ``found``: whether the state was there before. Collective."""
     text, before = now.config.to_toml(), state.header["config"]
 
-    def keep() -> None:
+    def keep() -> bool:
         if directory.read_config() != text:
             directory.write_config(text)
+        return bool(text != before)
 
-    on_root(state.comm, "keeping the configuration", keep)
+    changed = on_root(state.comm, "keeping the configuration", keep)
     earlier = Imaged(RunConfig.from_toml(before, "the configuration in the manifest"), state.header["mask"]) if found else None
     report.event(IMAGING, lambda: imaged(now, earlier, store))
-    if text != before:  # after the event: a kill in between repeats it
+    if changed:  # after the event: a kill in between repeats it
         state.commit({"config": text})
 
 
@@ -309,8 +323,7 @@ def clear_away(comm: Comm, directory: RunDirectory, state: Checkpoint, config: R
     state.close()
     comm.Barrier()
     if not config.output.keep_state:
-        own_store = not any(path.endswith(SUFFIX) for path in config.selection.vis)
-        on_root(comm, "removing the state", lambda: _remove(directory, own_store))
+        on_root(comm, "removing the state", lambda: _remove(directory, _makes_own_store(config)))
 
 
 def _remove(directory: RunDirectory, own_store: bool) -> None:

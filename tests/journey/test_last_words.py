@@ -8,7 +8,8 @@ import pytest
 from mpi4py import MPI
 
 from radps_mpi import make_cube
-from radps_mpi.errors import OutOfTimeError, UsageError
+from radps_mpi.config import RunConfig
+from radps_mpi.errors import FinishedRunError, OutOfTimeError
 from radps_mpi.journey import session
 from radps_mpi.pipeline import resume
 
@@ -28,8 +29,15 @@ def test_a_kill_amid_the_removal_of_the_state_has_nothing_done_again(
     with pytest.raises(KeyboardInterrupt):
         make_cube(chunked_store, imagename=tmp_path / "x", comm=MPI.COMM_SELF, **OPTIONS)
     monkeypatch.undo()
-    with pytest.raises(UsageError, match="the run is finished"):
-        resume(str(tmp_path / "x"), MPI.COMM_SELF)
+    store = tmp_path / "x.radps/visibilities.vis.h5"
+    store.touch()
+    for inputs, stays in ([str(store)], True), (["some.ms"], False):
+        config = tmp_path / "x.radps/config.toml"
+        config.write_text(RunConfig.from_toml(config.read_text(), "x").replaced({"vis": tuple(inputs)}).to_toml())
+        with pytest.raises(FinishedRunError, match="the run is finished"):
+            resume(str(tmp_path / "x"), MPI.COMM_SELF)
+        assert store.exists() == stays, "what a kill has left is removed, an input isn't"
+    assert not (tmp_path / "x.radps/state.h5").exists()
 
 
 @pytest.mark.fault("time", "stopped while a resumed run with other parameters ingests", "the next job goes on with those")
