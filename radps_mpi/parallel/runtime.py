@@ -60,4 +60,4 @@ def abort_on_uncaught_errors(comm: MPI.Intracomm) -> None:
 
 def library_version() -> str:
     """First line of the MPI library's own version text."""
-    return MPI.Get_library_version().splitlines()[0].strip()
+    return MPI.Get_library_version().splitlines()[0].strip().rstrip("\0")  # some end with it
