@@ -149,7 +149,8 @@ def _work(comm: Comm, d: Description, request: Request, runs: Sequence[MeasuredR
     if alike and line is None and cycles is None:
         known = alike[-1]
         line, cycles, blocks, halves = known.line_channels, known.cycles, known.line_blocks, known.line_halves
-        iterations = min(iterations, known.iterations)
+        # niter bounds each channel (control plane), or is looked at between cycles (global): every channel may take as many
+        iterations = min(iterations * line, known.iterations)
         notes.append(f"as the measured run: {iterations} iterations in {line} channels, {cycles} major cycles")
     else:
         if cycles is None:
@@ -178,7 +179,8 @@ def _runs_to_learn_from(config: RunConfig, request: Request) -> list[tuple[str, 
             raise UsageError(f"{name}: no such run directory")
         runs = measured_runs(Path(name))
         if not runs:
-            raise DataError(f"{name}: holds no measured run: no job of it went from beginning to end in one go")
+            raise DataError(f"{name}: holds no measured run: no job of it went from beginning to end in one go, "
+                            "or another version measured it")
         found += [(name, run) for run in runs]
     if own not in {name.rstrip("/") for name in request.measured} and Path(own).is_dir():
         found += [(own, run) for run in measured_runs(Path(own))]

@@ -117,8 +117,8 @@ def _check(label: str, value: object, kind: str) -> None:
         return
     if not 0 <= value <= _LARGEST:
         raise UsageError(f"{label}: {value} is outside the allowed range: 0 to {_LARGEST:g}")
-    if label.endswith("bytes_s") and value == 0:
-        raise UsageError(f"{label}: a rate has to be above 0")
+    if label.endswith("bytes_s") and value < 1:  # what is divided by less overflows
+        raise UsageError(f"{label}: a rate has to be at least 1 byte/s")
 
 
 def default_path() -> Path:

@@ -126,8 +126,11 @@ class Work:
         return self.block_channels if self.continuum else half_width(self.block_channels)
 
     def in_blocks_of(self, channels: int, line_blocks: int) -> Work:
-        """The same work cut into blocks of so many channels, ``line_blocks`` of them with line."""
-        native = self.native_channels / self.channels
+        """The same work cut into blocks of so many channels, ``line_blocks`` of them with line.
+
+        An image may be of a few of the store's channels: a part of a block never reads more than the block.
+        """
+        native = min(self.native_channels / self.channels, self.native_per_block / self.block_channels)
         overlap = max(0.0, self.native_per_block - self.block_channels * native)
         return replace(self, block_channels=channels, native_per_block=channels * native + overlap, line_blocks=line_blocks)
 
@@ -150,6 +153,9 @@ class Work:
             raise DataError("a measured run is described by other quantities than this version knows")
         if not all((name in _ABOVE_ZERO) <= value <= _LARGEST for name, value in values.items()):
             raise DataError("a measured run is described by numbers that no run has")
+        line = (values["line_channels"], values["line_blocks"], values["line_halves"])
+        if values["cycles"] and not all(line):  # the model divides by them
+            raise DataError("a measured run has major cycles of no channels")
         return cls(**values)
 
 

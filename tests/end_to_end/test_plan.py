@@ -148,6 +148,7 @@ def test_a_finished_run_keeps_what_it_took_and_the_next_plan_uses_it(galaxy_stor
                  planned([galaxy_store, *parameters[2:], "--measured", tmp_path / "cube.radps"])):  # fmt: skip
         assert len(plan["learned_from"]) == 1
         assert plan["work"]["line_channels"] == entry["work"]["line_channels"]
+        assert plan["work"]["iterations"] == entry["work"]["iterations"], "as many as it took, niter or more"
         assert plan["corrections"]["seconds"].keys() & {FIRST, PRODUCTS}
     other = tmp_path / "empty.radps"
     other.mkdir()

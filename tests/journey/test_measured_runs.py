@@ -35,7 +35,8 @@ def test_a_run_in_one_go_is_learned_from_and_one_that_was_resumed_is_not(tmp_pat
     {"ranks": 0}, {"ranks": -5}, {"nodes": 0}, {"ranks": "two"}, {"ranks": 1e999}, {"peak_memory_bytes": 1e999},
     {"seconds": {"ingest": "long"}}, {"seconds": {"ingest": float("nan")}}, {"seconds": [1.0]}, {"work": {}}, {"work": None},
     {"work": {**WORK, "rows": 0}}, {"work": {**WORK, "padded_u": -4}}, {"work": {**WORK, "support": 10**200}},
-    {"work": {**WORK, "passes": float("nan")}},
+    {"work": {**WORK, "passes": float("nan")}}, {"work": {**WORK, "line_blocks": 0}}, {"work": {**WORK, "line_halves": 0}},
+    {"work": {name: value for name, value in WORK.items() if name != "line_halves"}},
 ])  # fmt: skip
 def test_what_no_run_can_have_taken_is_passed_over(tmp_path: Path, changed: dict[str, Any]) -> None:
     assert runs_of(tmp_path, *finished(**changed), *finished()) == 1

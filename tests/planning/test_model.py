@@ -67,6 +67,12 @@ def test_major_cycles_are_predicted_in_halves_of_blocks_where_the_program_takes_
     assert on_four[0] < on_four[1], "two blocks keep two ranks busy, four halves keep four"
 
 
+def test_part_of_a_block_reads_no_more_than_the_block_where_the_store_has_more_channels_than_the_image() -> None:
+    few = work(channels=64, native_channels=8000)
+    assert few.in_blocks_of(8, 4).native_per_block == pytest.approx(8.5)
+    assert work().in_blocks_of(8, 4).native_per_block == 9.0, "eight of its own, one for the interpolation"
+
+
 def test_what_a_rank_is_told_to_use_decides_what_it_keeps() -> None:
     told = [replace(work(), memory_per_rank_bytes=nbytes) for nbytes in (10**8, 10**11)]
     little, much = (predict(w, MACHINE, Layout(1)) for w in told)
