@@ -1,4 +1,4 @@
-"""Files that a user keeps for all runs: the constants of a machine, the settings of a site."""
+"""Texts that a user writes or keeps for all runs: parameters, skies, the constants of a machine, the settings of a site."""
 
 from __future__ import annotations
 
