@@ -2,10 +2,10 @@
 
 ``RADPS_FAULT="point[:nth[:rank[:action]]]"``: at the ``nth`` time (default 1) that a process of rank ``rank`` (default
 any) reaches ``point``, do ``action``: ``kill`` (SIGKILL, the default), ``raise`` (an :class:`InjectedFault`), ``exit`` (at
-once, with status 9), ``hang`` (for ever), ``usr1`` (the signal that asks a job to stop, sent to itself), ``enospc``, ``eio``
-or ``erofs`` (the OSError of a full, a failing or a read-only disk), ``nan`` (in a result, see
-:func:`poison`) or ``wait`` (for as long as the file named by RADPS_FAULT_HOLD exists, which is filled to say that the point is
-reached). Fields may be empty: ``mid-write::2:enospc``.
+once, with status 9), ``hang`` (for ever), ``usr1`` (the signal that asks a job to stop, sent to itself), ``enospc``,
+``edquot``, ``eio`` or ``erofs`` (the OSError of a full disk, an exhausted quota, a failing or a read-only disk), ``nan`` (in
+a result, see :func:`poison`) or ``wait`` (for as long as the file named by RADPS_FAULT_HOLD exists, which is filled to say
+that the point is reached). Fields may be empty: ``mid-write::2:enospc``.
 
 Points of the checkpoint, in the order in which a run passes them: ``state-before-rename`` (created, still
 ``.partial``), ``before-write``, ``mid-write`` (half of a plane is written), ``before-sync``, ``before-rename`` (the
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from radps_mpi.errors import UsageError
 from radps_mpi.launcher import launcher_rank
 
-_ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO, "erofs": errno.EROFS}
+_ERRORS = {"enospc": errno.ENOSPC, "edquot": errno.EDQUOT, "eio": errno.EIO, "erofs": errno.EROFS}
 ACTIONS = ("kill", "raise", "exit", "hang", "usr1", "wait", "nan", *_ERRORS)
 
 

@@ -7,8 +7,9 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,15 +48,19 @@ def storage_error(error: OSError, path: Path, doing: str, needed_bytes: int | No
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that this user may still write on the file system of ``path`` (or of its nearest existing parent)."""
-    place = path
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    """Bytes that are free for users on the file system of ``path`` (or of its nearest existing parent); a quota may allow
+    fewer, which :func:`claim_room` tells."""
     try:
-        room = os.statvfs(place)
+        room = os.statvfs(_existing(path))
     except OSError:
         return 0
     return room.f_bavail * room.f_frsize
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
 
 
 def checksum(array: NDArray[Any]) -> NDArray[np.uint64]:
@@ -156,17 +161,42 @@ def reserve(fd: int, nbytes: int, path: Path) -> bool:
     """
     with naming(path, "reserving its space", nbytes):
         faults.reach("reserve")
-        libc = ctypes.CDLL(None, use_errno=True)
-        code = errno.EINTR
-        while code == errno.EINTR:  # signals say that the wall time ends; they mustn't look like a failing disk
-            done = libc.fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(nbytes)) == 0
-            code = 0 if done else ctypes.get_errno()
-        if done:
-            return True
-        missing = nbytes - os.fstat(fd).st_blocks * 512
-        if code not in _UNSUPPORTED or free_bytes(path) < missing:
-            raise OSError(errno.ENOSPC if code in _UNSUPPORTED else code, os.strerror(code))
+        return _claim(fd, nbytes)
+
+
+def _claim(fd: int, nbytes: int) -> bool:
+    """:func:`reserve`, with the system's own error."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = errno.EINTR
+    while code == errno.EINTR:  # signals say that the wall time ends; they mustn't look like a failing disk
+        done = libc.fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(nbytes)) == 0
+        code = 0 if done else ctypes.get_errno()
+    if done:
+        return True
+    room = os.fstatvfs(fd)
+    missing = nbytes - os.fstat(fd).st_blocks * 512
+    if code not in _UNSUPPORTED or room.f_bavail * room.f_frsize < missing:
+        raise OSError(errno.ENOSPC if code in _UNSUPPORTED else code, os.strerror(code))
     return False
+
+
+def claim_room(folder: Path, sizes_bytes: Sequence[int]) -> None:
+    """Have the file system give files of these sizes, all at once, and take them back. It alone knows every quota (of a user, a
+    group, a project, a directory), and on clusters there is no other way to ask that all file systems have. The files have no
+    names: nobody sees them, and a kill leaves none. In the nearest existing parent where there is no such folder yet.
+
+    Raises
+    ------
+    OSError
+        As the system gave it: ENOSPC, EDQUOT, EFBIG for a limit of files' sizes, EACCES or EROFS for a folder that can't be
+        written into.
+    """
+    faults.reach("room")
+    with ExitStack() as files:
+        for nbytes in filter(None, sizes_bytes):  # fallocate refuses a length of nothing
+            file = files.enter_context(tempfile.TemporaryFile(dir=_existing(folder)))
+            os.ftruncate(file.fileno(), nbytes)
+            _claim(file.fileno(), nbytes)
 
 
 def make_sure_of_room(path: Path, nbytes: int) -> None:
@@ -178,16 +208,9 @@ def make_sure_of_room(path: Path, nbytes: int) -> None:
     StorageError
         If there isn't the room.
     """
-    scratch = path.with_name(path.name + ".room")
     with naming(path, "reserving its space", nbytes):
-        scratch.unlink(missing_ok=True)
-        fd = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            scratch.unlink()  # so that a kill leaves nothing either
-            os.ftruncate(fd, nbytes)
-            reserve(fd, nbytes, path)
-        finally:
-            os.close(fd)
+        faults.reach("reserve")
+        claim_room(path.parent, [nbytes])
 
 
 def fsync_file(path: Path) -> None:
@@ -225,6 +248,11 @@ def write_new(path: Path, *parts: bytes | memoryview, durable: bool = True) -> N
         os.close(fd)
 
 
+def temporary_of(path: Path) -> Path:
+    """Where the new content of a file is until it takes the old one's place."""
+    return path.with_name(path.name + ".tmp")
+
+
 def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace a file at once: readers see the old or the new bytes, never a mixture.
 
@@ -233,7 +261,7 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     StorageError
         If the file system refuses; the old file is untouched.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = temporary_of(path)
     with naming(path, "replacing it", len(data)):
         write_new(temporary, data, durable=durable)
         os.replace(temporary, path)
@@ -243,7 +271,7 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 def keep_copy(path: Path, kept: Path) -> None:
     """Give the file's present content a second name, atomically; by a hard link, or by copying where there are none."""
-    temporary = kept.with_name(kept.name + ".tmp")
+    temporary = temporary_of(kept)
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary, follow_symlinks=False)

@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 
 from radps_mpi import faults
 from radps_mpi.errors import DataError
-from radps_mpi.io.durable import CHECKSUM_BYTES, as_bytes, fsync_directory, keep_copy, naming, open_regular, write_new
+from radps_mpi.io.durable import (
+    CHECKSUM_BYTES,
+    as_bytes,
+    fsync_directory,
+    keep_copy,
+    naming,
+    open_regular,
+    temporary_of,
+    write_new,
+)
 
 MAGIC = b"RADPS-MANIFEST"
 VERSION = 3
@@ -229,7 +238,7 @@ def save(manifest: Manifest, path: Path) -> None:
         If the file system refuses; the manifest in place is untouched.
     """
     parts = encode(manifest)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = temporary_of(path)
     with naming(path, "committing", sum(map(len, parts))):
         write_new(temporary, *parts)
         faults.reach("before-rename")

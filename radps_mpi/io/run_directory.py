@@ -13,7 +13,9 @@ from typing import Any
 
 from radps_mpi import faults
 from radps_mpi.errors import DataError, UsageError
-from radps_mpi.io.durable import fsync_directory, naming, replace_file
+from radps_mpi.io.commit import MANIFEST_NAME
+from radps_mpi.io.durable import fsync_directory, naming, replace_file, temporary_of
+from radps_mpi.io.manifest import previous_of
 from radps_mpi.io.run_lock import LOCK_NAME, RunLock
 from radps_mpi.io.run_status import (
     PROVENANCE_NAME,
@@ -58,6 +60,7 @@ class RunDirectory:
         lock = RunLock(root, job_id)
         on_root(comm, f"locking {root}", lambda: lock.acquire(break_lock=break_lock))
         try:
+            on_root(comm, "clearing the run directory", lambda: _remove_half_written(root))
             with all_or_none(comm, f"locking {root}"):
                 lock.join()
         except BaseException:
@@ -139,6 +142,15 @@ def _create(root: Path) -> None:
             raise UsageError(f"{root / LOGS_NAME} is a symbolic link: it would lead out of the run directory")
         (root / LOGS_NAME).mkdir(exist_ok=True)
         fsync_directory(root.parent)
+
+
+def _remove_half_written(root: Path) -> None:
+    """What jobs that were killed amid the replacement of a file have left."""
+    replaced = [root / n for n in (CONFIG_NAME, STATUS_NAME, CONVERGENCE_NAME, PROVENANCE_NAME, MANIFEST_NAME)]
+    for path in (*replaced, previous_of(root / MANIFEST_NAME)):
+        remains = temporary_of(path)
+        with naming(remains, "removing it"):
+            remains.unlink(missing_ok=True)
 
 
 def _json(value: Mapping[str, Any] | list[dict[str, Any]]) -> bytes:

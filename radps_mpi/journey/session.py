@@ -24,7 +24,7 @@ from radps_mpi.journey.masking import names_an_image
 from radps_mpi.journey.products import product_path
 from radps_mpi.journey.provenance import IMAGING, Imaged, imaged
 from radps_mpi.journey.reporting import Reporter
-from radps_mpi.journey.space import needs, refuse_lack_of_space
+from radps_mpi.journey.space import needs, needs_of_resume, refuse_lack_of_space
 from radps_mpi.parallel import library_version, on_root, same_everywhere
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning.machine import cpu_features, cpu_model
@@ -148,6 +148,7 @@ def open_state(
             report.note(note)
         _refuse_other_parameters(description.config, state.header.get("config"), directory.path(CONFIG_NAME))
         _compare(identity, state.header.get("identity") or {}, report, directory.root)
+        on_root(comm, "looking for space", lambda: refuse_lack_of_space(needs_of_resume(description), directory.root.parent))
         return state, True
     on_root(comm, "looking for space", lambda: refuse_lack_of_space(needs(description), directory.root))
     config = description.config.to_toml()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,37 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@dataclass(frozen=True)
+class QuotaDisk:
+    """A folder on a disk of 300 MB, of which a quota lets it have less."""
+
+    folder: Path
+
+    def limit(self, size: str) -> None:
+        """Let it have ``size``, such as "5M"."""
+        subprocess.run(["btrfs", "qgroup", "limit", size, self.folder], check=True, capture_output=True)
+
+
+@pytest.fixture
+def quota_disk(tmp_path: Path) -> Iterator[QuotaDisk]:
+    """A real one; skipped where there is no btrfs, whose quotas bind root as well as everybody."""
+    if shutil.which("mkfs.btrfs") is None:
+        pytest.skip("no quota can be set here: mkfs.btrfs is missing (package btrfs-progs)")
+    disk, mounted = tmp_path / "disk.img", tmp_path / "disk"
+    disk.touch()
+    os.truncate(disk, 300_000_000)
+    mounted.mkdir()
+    subprocess.run(["mkfs.btrfs", "-q", disk], check=True, capture_output=True)
+    done = subprocess.run(["mount", "-o", "loop", disk, mounted], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    folder = mounted / "mine"
+    for command in (["quota", "enable", mounted], ["subvolume", "create", folder]):
+        subprocess.run(["btrfs", *command], check=True, capture_output=True)
+    yield QuotaDisk(folder)
+    subprocess.run(["umount", "--lazy", mounted], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +111,52 @@ def test_a_disk_too_small_for_the_run_is_refused_before_it_begins(small_store: P
     assert str(small_disk) in line and "for products" in line and "are free" in line
     assert jobs.error_lines(planned) == [line] and "\ndisk: " in planned.stdout, "the plan is shown all the same"
     assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.fault(
+    "disk", "a real quota (btrfs) too small for the run, on a disk with room: image, --dry-run and, after a kill, resume",
+    "status 74, one line with what is needed; nothing written; resumed once the quota allows it: same hashes as an "
+    "undisturbed run", times=3,
+)  # fmt: skip
+def test_a_quota_is_asked_for_before_the_work_begins(small_store: Path, kept_run: Path, quota_disk: QuotaDisk) -> None:
+    imagename = quota_disk.folder / "cube"
+    args = ["image", small_store, "--imagename", imagename, *jobs.IMAGE]
+    quota_disk.limit("256K")
+    refused, planned = jobs.run_radps(args, 2), jobs.run_radps([*args, "--dry-run"], 2)
+    assert refused.returncode == planned.returncode == 74, planned.stderr
+    (line,) = jobs.error_lines(refused)
+    assert "Disk quota exceeded" in line and "for products" in line and "for the state" in line
+    (same,) = jobs.error_lines(planned)
+    assert same.split(";")[0] == line.split(";")[0] and "\ndisk: " in planned.stdout, "the plan is shown all the same"
+    assert list(quota_disk.folder.iterdir()) == []
+    quota_disk.limit("none")
+    jobs.succeed([*args, "--dry-run"])
+    assert list(quota_disk.folder.iterdir()) == [], "a plan writes nothing"
+    assert jobs.run_radps(args, 2, {"RADPS_FAULT": "before-write:11:0"}).returncode == 137
+    quota_disk.limit("256K")
+    refused = jobs.run_radps(["resume", imagename], 2)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 74 and "Disk quota exceeded" in line
+    quota_disk.limit("none")
+    jobs.succeed(["resume", imagename], 3)
+    assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
+
+
+@pytest.mark.fault(
+    "disk", "a quota (injected) that has no room for products and state, or shrinks until the state is made",
+    "status 74, one line with what is needed; a run without state begins anew: same hashes as an undisturbed run", times=2,
+)  # fmt: skip
+def test_a_quota_ends_a_run_by_one_line(small_store: Path, kept_run: Path, tmp_path: Path) -> None:
+    args = ["image", small_store, "--imagename", tmp_path / "cube", *jobs.IMAGE]
+    refused = jobs.run_radps([*args, "--dry-run"], 2, {"RADPS_FAULT": "room:1:0:edquot"})
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 74 and "Disk quota exceeded" in line and "for the state" in line
+    assert list(tmp_path.iterdir()) == []
+    later = jobs.run_radps(args, 2, {"RADPS_FAULT": "reserve:1:0:edquot"})
+    (line,) = jobs.error_lines(later)
+    assert later.returncode == 74 and "Disk quota exceeded" in line and "bytes needed" in line
+    jobs.succeed(["resume", tmp_path / "cube"], 3)
+    assert jobs.product_hashes(tmp_path / "cube") == jobs.product_hashes(kept_run)
 
 
 @pytest.mark.fault(
