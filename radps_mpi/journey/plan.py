@@ -28,6 +28,7 @@ from radps_mpi.planning.fitting import MeasuredRun
 from radps_mpi.planning.learning import corrections_from
 from radps_mpi.planning.machine_constants import Machine
 from radps_mpi.planning.model import Corrections, Layout, Prediction
+from radps_mpi.planning.resources import human_bytes
 from radps_mpi.planning.work import Work
 
 GUESSED_CYCLES = 3
@@ -104,10 +105,14 @@ def make_plan(
     here = with_host(machine)
     corrections = corrections_from([run for _, run in runs], here)
     threads = config.parallel.threads if "threads" in flat else 0
-    curve = scaling.cost_curve(work, here, request.most_nodes, corrections, threads=min(threads, here.cores_per_node))
-    best = scaling.recommended(curve, here)
-    if not scaling.fits(best, here):
-        notes.append("warning: no way to spread the job fits into the memory of these nodes")
+    if threads > here.cores_per_node:
+        raise UsageError(f"threads: {threads} of a rank are more than the {here.cores_per_node} cores of a node "
+                         "(--cores-per-node says how many it has)")
+    curve = scaling.cost_curve(work, here, request.most_nodes, corrections, threads=threads)
+    best = scaling.recommended(work, curve, here)
+    if not scaling.fits(work, best, here):
+        each = f", {human_bytes(work.memory_per_rank_bytes)} for each rank," if work.memory_per_rank_bytes else ""
+        notes.append(f"warning: no way to spread the job{each} fits into the memory of these nodes")
     ranks = request.scaling_ranks
     freq_hz = description.axis.freq_hz
     return Plan(

@@ -90,12 +90,12 @@ def _in_pool(
     if threads > pool.cores_per_node:
         return None
     node = replace(machine, cores_per_node=pool.cores_per_node, memory_per_node_bytes=pool.memory_per_node_bytes)
-    told_bytes = work.memory_per_rank_bytes  # what a rank may use it is given
     curve = cost_curve(work, node, pool.most_nodes, corrections, threads=threads)
-    holding = [p for p in curve if fits(p, node) and told_bytes * p.layout.ranks_per_node <= pool.memory_per_node_bytes]
+    holding = [p for p in curve if fits(work, p, node)]
     if not holding:
         return None
-    best = recommended(holding, node)
+    best = recommended(work, holding, node)
+    told_bytes = work.memory_per_rank_bytes  # what a rank may use it is given
     memory_bytes = max(told_bytes, memory_of_rank_bytes(best, margins)) * best.layout.ranks_per_node
     time_s, jobs = time_of_job_s(best.seconds, pool.longest_s, margins)
     return Allocation(pool, best, min(pool.memory_per_node_bytes, memory_bytes), time_s, jobs)

@@ -23,9 +23,10 @@ class Variant:
     prediction: Prediction
 
 
-def fits(prediction: Prediction, machine: Machine) -> bool:
-    """Does every node hold its ranks?"""
-    return prediction.memory.peak_bytes * prediction.layout.ranks_per_node <= machine.memory_per_node_bytes
+def fits(work: Work, prediction: Prediction, machine: Machine) -> bool:
+    """Does every node hold its ranks, and what each is given where the user says so?"""
+    rank_bytes = max(prediction.memory.peak_bytes, work.memory_per_rank_bytes)
+    return rank_bytes * prediction.layout.ranks_per_node <= machine.memory_per_node_bytes
 
 
 def best_on(
@@ -38,7 +39,7 @@ def best_on(
     per_node = sorted({max(1, most >> k) for k in range(most.bit_length())}, reverse=True)
     layouts = [Layout(ranks * nodes, threads or cores // ranks, nodes) for ranks in per_node]
     made = [predict(work, machine, layout, corrections) for layout in layouts]
-    fitting = [p for p in made if fits(p, machine)]
+    fitting = [p for p in made if fits(work, p, machine)]
     if not fitting:
         return min(made, key=lambda p: p.memory.peak_bytes * p.layout.ranks_per_node)
     return min(fitting, key=lambda p: p.seconds)
@@ -53,7 +54,7 @@ def cost_curve(
     parts = [_part_of_node(machine, 1 << k) for k in range(cores.bit_length()) if threads <= 1 << k < cores]
     on_parts = [(best_on(work, part, 1, corrections, threads=threads), part) for part in parts]
     whole = [best_on(work, machine, nodes, corrections, threads=threads) for nodes in rank_counts(most_nodes)]
-    return [*(prediction for prediction, part in on_parts if fits(prediction, part)), *whole]
+    return [*(prediction for prediction, part in on_parts if fits(work, prediction, part)), *whole]
 
 
 def _part_of_node(machine: Machine, cores: int) -> Machine:
@@ -62,9 +63,9 @@ def _part_of_node(machine: Machine, cores: int) -> Machine:
     return replace(machine, cores_per_node=cores, memory_per_node_bytes=memory)
 
 
-def recommended(curve: Sequence[Prediction], machine: Machine) -> Prediction:
+def recommended(work: Work, curve: Sequence[Prediction], machine: Machine) -> Prediction:
     """Of a cost curve the quickest job that fits and costs at most WORTH_PAYING times the cheapest."""
-    choice = [p for p in curve if fits(p, machine)] or list(curve)
+    choice = [p for p in curve if fits(work, p, machine)] or list(curve)
     cheapest = min(p.core_hours for p in choice)
     return min((p for p in choice if p.core_hours <= WORTH_PAYING * cheapest), key=lambda p: p.seconds)
 

@@ -95,6 +95,7 @@ REFUSALS: list[tuple[list[str], int, str]] = [
     (["plan", "--channels", "8"], 64, "needs --channels and --rows"),
     (["plan", "--channels", "1000000000000", "--rows", "9"], 64, "--channels: 1000000000000 is outside the allowed range"),
     (["plan", "--channels", "8", "--rows", "0"], 64, "--rows: 0 is outside the allowed range"),
+    (["plan", "--channels", "8", "--rows", "9", "--threads", "65", "--cores-per-node", "64"], 64, "more than the 64 cores"),
     (["plan", "--channels", "8", "--rows", "9", "--polarisations", "3"], 64, "--polarisations: 3 is not a set"),
     (["plan", "--channels", "8", "--rows", "9", "--telescope", "VLBA"], 64, "--telescope: 'VLBA' is not one of"),
     (["plan", "--channels", "8", "--rows", "9", "--max-baseline", "3parsecs"], 64, "--max-baseline"),

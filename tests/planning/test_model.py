@@ -115,8 +115,8 @@ def test_a_grid_is_as_large_as_the_gridder_makes_it() -> None:
 
 def test_the_recommended_job_fits_and_is_not_much_dearer_than_the_cheapest() -> None:
     curve = scaling.cost_curve(work(), MACHINE, 64)
-    best = scaling.recommended(curve, MACHINE)
-    assert scaling.fits(best, MACHINE)
+    best = scaling.recommended(work(), curve, MACHINE)
+    assert scaling.fits(work(), best, MACHINE)
     assert best.core_hours <= scaling.WORTH_PAYING * min(p.core_hours for p in curve)
     assert [(p.layout.nodes, p.cores) for p in curve[:7]] == [(1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (1, 32), (1, 64)]
     assert [p.layout.nodes for p in curve[6:]] == [1, 2, 4, 8, 16, 32, 64]
@@ -124,9 +124,9 @@ def test_the_recommended_job_fits_and_is_not_much_dearer_than_the_cheapest() -> 
 
 def test_a_small_job_is_not_recommended_a_whole_node() -> None:
     small = work(channels=16, ny=64, nx=64, rows=500, cycles=0, iterations=0, line_channels=0, line_blocks=0)
-    best = scaling.recommended(scaling.cost_curve(small, MACHINE, 4), MACHINE)
+    best = scaling.recommended(small, scaling.cost_curve(small, MACHINE, 4), MACHINE)
     assert best.cores == 1
-    assert scaling.recommended(scaling.cost_curve(work(), MACHINE, 4), MACHINE).cores > 1
+    assert scaling.recommended(work(), scaling.cost_curve(work(), MACHINE, 4), MACHINE).cores > 1
 
 
 def test_a_part_of_a_node_that_has_too_little_memory_is_not_offered() -> None:
@@ -136,7 +136,7 @@ def test_a_part_of_a_node_that_has_too_little_memory_is_not_offered() -> None:
     short = replace(MACHINE, memory_per_node_bytes=int(60 * needs))  # less than 64 ranks take
     curve = scaling.cost_curve(large, short, 1)
     assert curve[0].cores == 2 and curve[0].layout.ranks == 1
-    assert all(scaling.fits(p, short) for p in curve)
+    assert all(scaling.fits(large, p, short) for p in curve)
 
 
 def test_memory_takes_cores_too() -> None:
@@ -155,8 +155,16 @@ def test_fewer_ranks_per_node_are_taken_where_memory_is_short() -> None:
     short = replace(MACHINE, memory_per_node_bytes=20 * 10**9)
     large = work(ny=2000, nx=2000, padded_v=2560, padded_u=2560, plane_v=2560, plane_u=2560)
     best = scaling.best_on(large, short, 1)
-    assert scaling.fits(best, short)
+    assert scaling.fits(large, best, short)
     assert best.layout.ranks < 64 and best.layout.ranks * best.layout.threads <= 64
+
+
+def test_memory_that_ranks_are_given_counts_as_what_they_need() -> None:
+    given = work(memory_per_rank_bytes=MACHINE.memory_per_node_bytes // 3)
+    assert {p.layout.ranks_per_node for p in scaling.cost_curve(given, MACHINE, 2)} <= {1, 2}
+    beyond = work(memory_per_rank_bytes=2 * MACHINE.memory_per_node_bytes)
+    best = scaling.recommended(beyond, scaling.cost_curve(beyond, MACHINE, 2), MACHINE)
+    assert not scaling.fits(beyond, best, MACHINE)
 
 
 def test_constants_are_found_again_in_the_times_that_they_make() -> None:
