@@ -20,6 +20,17 @@ settings.register_profile("any load", deadline=None)
 settings.load_profile("any load")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--idle-machine", action="store_true", help="run what is marked idle_machine too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--idle-machine"):
+        for item in items:
+            if "idle_machine" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="compares times: needs --idle-machine, and one"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and CASA products beside the checkout; skips where it is missing."""

@@ -16,9 +16,9 @@ from support import jobs
 
 from radps_mpi.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from radps_mpi.io.run_status import read_provenance
-from radps_mpi.journey.plan import measured_runs
-from radps_mpi.planning.fitting import MeasuredRun, fit_fixed
-from radps_mpi.planning.machine_constants import Machine
+from radps_mpi.journey.plan import measured_runs, with_host
+from radps_mpi.planning.fitting import MeasuredRun, fit_fixed, quickest
+from radps_mpi.planning.machine_constants import Machine, read_machine
 from radps_mpi.planning.model import FIRST, MAJOR, MINOR, PRODUCTS, STARTING, predict
 
 pytestmark = pytest.mark.launches_mpi
@@ -195,3 +195,34 @@ def test_predicted_memory_is_within_15_percent_of_the_measured(
     if predicted.peak_bytes != pytest.approx(run.peak_memory_bytes, rel=0.15):  # it may have had to compile kernels
         run = measured(tmp_path / "cube", args, ranks, times=1)
     assert predicted.peak_bytes == pytest.approx(run.peak_memory_bytes, rel=0.15), predicted.parts_bytes
+
+
+# Predicted against measured time -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """This machine, as ``radps plan --calibrate`` finds it."""
+    path = tmp_path_factory.mktemp("calibrated") / "machine.toml"
+    jobs.succeed(["plan", "--calibrate", "--machine", path], timeout=300)
+    return with_host(read_machine(path))
+
+
+@pytest.mark.idle_machine
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(("name", "parameters"), [
+    ("ngc5921_src_contsub.ms", ["--imsize", 512, "--cell", "15arcsec", "--weighting", "briggs", "--niter", 6000]),
+    ("FREQ78.ms", ["--imsize", 512, "--cell", "0.06arcsec", "--weighting", "briggs", "--niter", 1000]),
+    ("dmtau_co21.ms", ["--imsize", 512, "--cell", "0.3arcsec", "--niter", 2000, "--pb-model", "none", "--pblimit", -1e-9]),
+])  # fmt: skip
+def test_predicted_time_is_within_30_percent_of_the_measured(
+    dataset: Callable[[str], Path], calibrated: Machine, tmp_path: Path, name: str, parameters: list[object], ranks: int
+) -> None:
+    job = ["image", dataset(name), *parameters, "--imagename", tmp_path / "cube", "--overwrite"]
+    for _ in range(4):
+        jobs.succeed(job, ranks)
+    run = quickest(measured_runs(tmp_path / "cube.radps")[-3:])  # the first may have compiled kernels
+    predicted = predict(run.work, calibrated, run.layout)
+    parts_s = {part.name: (part.seconds, run.seconds.get(part.name, 0.0)) for part in predicted.parts}
+    assert predicted.seconds == pytest.approx(sum(spent_s for _, spent_s in parts_s.values()), rel=0.30), parts_s
