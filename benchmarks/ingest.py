@@ -3,8 +3,9 @@
     python benchmarks/ingest.py [--scale toy|small|full] [--ranks 1]
 
 Before each run the files' pages are written out and dropped from the page cache (posix_fadvise), so both read the disk. The
-raw read takes the bytes of all files of the MeasurementSet in 16 MiB pieces. full: a set larger than this machine's memory.
-Wall time counts; rates are bytes of the MeasurementSet over it. The store must hold what the simulation wrote.
+raw read takes the bytes of all files of the MeasurementSet in 16 MiB pieces. full: a set larger than this machine's memory,
+which takes twice as much disk. Wall time counts; rates are bytes of the MeasurementSet over it. The store must hold what the
+simulation wrote.
 """
 
 from __future__ import annotations
@@ -25,13 +26,29 @@ PIECE_BYTES = 16 << 20
 TARGET = 0.5
 
 
+LARGER_THAN_MEMORY = 1.05
+BYTES_PER_SAMPLE = 9
+"""Of a MeasurementSet: a visibility and its flag."""
+
+
 def observation_of(scale: str) -> Observation:
-    """What is ingested; bytes are about 16 per sample of a row."""
+    """What is ingested."""
     if scale != "full":
         return {"toy": Observation(8, 8, 6), "small": Observation(256)}[scale]
-    wanted = 1.2 * machine.memory_of_host_bytes()[0]
+    wanted_bytes = LARGER_THAN_MEMORY * machine.memory_of_host_bytes()[0]
     one = Observation(1024, nintegration=1)
-    return Observation(1024, nintegration=int(wanted / (one.nrow * one.nchan * 2 * 8)))
+    return Observation(1024, nintegration=int(wanted_bytes / (one.nrow * one.nchan * 2 * BYTES_PER_SAMPLE)))
+
+
+def simulated(launcher: str, folder: Path, observation: Observation) -> tuple[Path, Path]:
+    """A MeasurementSet, and a file of what :func:`last_channel` finds in the store that it was made from; made once. The store
+    itself isn't kept: at full scale there is hardly a disk for three copies of the data."""
+    table, expected = folder / f"{observation.name}.ms", folder / f"{observation.name}.last_channel.npy"
+    if not (table.exists() and expected.exists()):
+        store, _ = simulate(launcher, folder, observation, ms=True)
+        np.save(expected, last_channel(store))
+        store.unlink()
+    return table, expected
 
 
 def files_of(table: Path) -> list[Path]:
@@ -60,14 +77,16 @@ def read_raw(paths: list[Path]) -> int:
     return total
 
 
-def require_same_data(made: Path, ingested: Path) -> None:
-    """The last channel of every row, and where the rows are."""
-    with VisibilityStore.open(made) as a, VisibilityStore.open(ingested) as b:
-        meta, other = a.observations[0], b.observations[0]
-        require((meta.nchan, meta.nrow) == (other.nchan, other.nrow), "the store has another size")
-        channels = meta.nchan - 1, meta.nchan
-        vis, found = (store.read(0, *channels, 0, meta.nrow) for store in (a, b))
-        require(np.array_equal(vis, found, equal_nan=True), "visibilities changed on their way")
+def last_channel(path: Path) -> Any:
+    """Its visibilities of every row."""
+    with VisibilityStore.open(path) as store:
+        meta = store.observations[0]
+        return store.read(0, meta.nchan - 1, meta.nchan, 0, meta.nrow)
+
+
+def require_same_data(expected: Path, ingested: Path) -> None:
+    """The last channel of every row."""
+    require(np.array_equal(np.load(expected), last_channel(ingested), equal_nan=True), "visibilities changed on their way")
 
 
 def draw(axes: Any, rows: Sequence[Row]) -> None:
@@ -82,7 +101,7 @@ def main() -> None:
     p.add_argument("--ranks", type=int, default=1)
     arguments = p.parse_args()
     observation = observation_of(arguments.scale)
-    store, table = simulate(arguments.launcher, arguments.output / "data", observation, ms=True)
+    table, expected = simulated(arguments.launcher, arguments.output / "data", observation)
     files, copy = files_of(table), arguments.output / "data" / "ingested.vis.h5"
 
     def ours() -> Timing:
@@ -96,7 +115,7 @@ def main() -> None:
 
     repeats = repeats_of(arguments) if arguments.scale != "full" else arguments.repeats or 3
     row = alternate(ours, theirs, repeats, warm_up=arguments.scale == "small").columns()
-    require_same_data(store, copy)
+    require_same_data(expected, copy)
     megabytes = sum(path.stat().st_size for path in files) / 1e6
     row = {
         "MB": megabytes, "ranks": arguments.ranks, "ours MB/s": megabytes / row["ours wall"],
