@@ -10,7 +10,9 @@ that the point is reached). Fields may be empty: ``mid-write::2:enospc``.
 Points of the checkpoint, in the order in which a run passes them: ``state-before-rename`` (created, still
 ``.partial``), ``before-write``, ``mid-write`` (half of a plane is written), ``before-sync``, ``before-rename`` (the
 new manifest is durable under its temporary name), ``mid-rename`` (the previous manifest is kept, the new one not yet
-in place), ``after-rename``, ``before-done``. Other rooms name theirs ``ingest-*`` and ``product-*``.
+in place), ``after-rename``, ``before-done``. Before them come ``run-directory``, ``room`` (the disk is asked whether it has
+enough, see :func:`radps_mpi.io.durable.claim_room`) and ``reserve``. Ingest and products name theirs ``ingest-*`` and
+``product-*``.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from radps_mpi import alarm, timeline
 from radps_mpi.config import RunConfig
 from radps_mpi.errors import OutOfTimeError
 from radps_mpi.imaging.stopping import STOP_TEXT, ControlState
-from radps_mpi.io import earlier_run
+from radps_mpi.io import commit, earlier_run
 from radps_mpi.io.run_directory import RunDirectory
 from radps_mpi.io.timeline_file import write_timeline
 from radps_mpi.journey.blocks import BlockImager, gridder_of
@@ -69,9 +69,7 @@ class Result:
 def make_cube(config: RunConfig, inputs: Sequence[str], comm: Comm, *, break_lock: bool = False) -> Result:
     """Image ``inputs`` as ``config`` says, from the beginning."""
     config = with_absolute_paths(config.replaced({"vis": tuple(inputs)}))
-    needed = preview(config, comm)[1]  # before an earlier run gives way: what can't work must not cost it
-    folder = Path(config.output.imagename).absolute().parent
-    on_root(comm, "looking for space", lambda: refuse_lack_of_space(needed, folder))
+    _look_for_space(config, comm, resumes=False)  # before an earlier run gives way: what can't work must not cost it
     directory = start_directory(comm, config, break_lock=break_lock)
     return _run(config, comm, directory, "started")
 
@@ -81,6 +79,8 @@ def resume(imagename: str, comm: Comm, overrides: dict[str, Any] | None = None, 
     directory = enter_directory(comm, imagename, break_lock=break_lock)
     try:
         config = config_of_run(comm, directory, overrides or {}, imagename)
+        if not on_root(comm, "looking for a state", lambda: commit.exists(directory.root)):
+            _look_for_space(config, comm, resumes=True)  # before an ingest is gone on with
     except BaseException:
         directory.close()
         raise
@@ -88,8 +88,14 @@ def resume(imagename: str, comm: Comm, overrides: dict[str, Any] | None = None, 
 
 
 def dry_run(config: RunConfig, inputs: Sequence[str], comm: Comm) -> Outline:
-    """The plan of a run: axis, blocks, ranks, bytes, and whether the disk has room. Reads metadata only, writes nothing."""
+    """The plan of a run: axis, blocks, ranks, bytes, and whether the disk has room. Reads metadata only, leaves
+    nothing behind."""
     return outline(config.replaced({"vis": tuple(inputs)}), comm)
+
+
+def _look_for_space(config: RunConfig, comm: Comm, *, resumes: bool) -> None:
+    description, needed = preview(config, comm)
+    on_root(comm, "looking for space", lambda: refuse_lack_of_space(needed, description, resumes=resumes))
 
 
 def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> Result:

@@ -50,8 +50,10 @@ def run(given: Mapping[str, Any], comm: Comm) -> int:
     flat, labels = gather_parameters(given, comm)
     _require(flat)
     pools = _pools(given, site)
-    largest = max(pools, key=lambda pool: pool.memory_per_node_bytes)
-    node = replace(machine, cores_per_node=largest.cores_per_node, memory_per_node_bytes=largest.memory_per_node_bytes)
+    node = replace(  # no partition may have such nodes; what fits into which is looked at when one is chosen
+        machine, cores_per_node=max(pool.cores_per_node for pool in pools),
+        memory_per_node_bytes=max(pool.memory_per_node_bytes for pool in pools),
+    )
     plan = make_plan(comm, flat, labels, request_of(given), node)
     script = on_root(comm, "planning the job", lambda: _script(given, flat, site, pools, plan, source))
     on_root(comm, f"writing {script.path}", lambda: _write(script, replaces=bool(given.get("overwrite_script"))))

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--idle-machine"):
         for item in items:
             if "idle_machine" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="compares times: needs --idle-machine, and one"))
+                item.add_marker(pytest.mark.skip(reason="compares times: run it with --idle-machine, on one that is"))
 
 
 @pytest.fixture(scope="session")

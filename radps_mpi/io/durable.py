@@ -183,7 +183,8 @@ def _claim(fd: int, nbytes: int) -> bool:
 def claim_room(folder: Path, sizes_bytes: Sequence[int]) -> None:
     """Have the file system give files of these sizes, all at once, and take them back. It alone knows every quota (of a user, a
     group, a project, a directory), and on clusters there is no other way to ask that all file systems have. The files have no
-    names: nobody sees them, and a kill leaves none. In the nearest existing parent where there is no such folder yet.
+    names; where the file system can't make such (NFS), they have one for an instant, which a kill may leave. In the nearest
+    existing parent where there is no such folder yet.
 
     Raises
     ------
@@ -194,7 +195,7 @@ def claim_room(folder: Path, sizes_bytes: Sequence[int]) -> None:
     faults.reach("room")
     with ExitStack() as files:
         for nbytes in filter(None, sizes_bytes):  # fallocate refuses a length of nothing
-            file = files.enter_context(tempfile.TemporaryFile(dir=_existing(folder)))
+            file = files.enter_context(tempfile.TemporaryFile(prefix=".radps-room-", dir=_existing(folder)))
             os.ftruncate(file.fileno(), nbytes)
             _claim(file.fileno(), nbytes)
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi.errors import DataError
-from radps_mpi.io.durable import checksum, naming, replace_file
+from radps_mpi.io.durable import checksum, naming, replace_file, temporary_of
 from radps_mpi.io.run_status import read_small
 from radps_mpi.io.selection import Selection
 from radps_mpi.io.visibility_store import VERSION as STORE_VERSION
@@ -105,6 +105,6 @@ def load(partial: Path, key: str, nobservation: int) -> list[TurnProgress] | Non
 
 def forget(partial: Path) -> None:
     """The store is complete, or its ingest has failed. StorageError if the file system refuses."""
-    path = progress_path(partial)
-    with naming(path, "removing it"):
-        path.unlink(missing_ok=True)
+    for path in (progress_path(partial), temporary_of(progress_path(partial))):
+        with naming(path, "removing it"):
+            path.unlink(missing_ok=True)

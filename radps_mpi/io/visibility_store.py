@@ -22,7 +22,7 @@ from radps_mpi.data.axis import FRAMES
 from radps_mpi.data.observation import REPORT_FIELDS, IngestReport, ObservationMeta
 from radps_mpi.errors import DataError, UsageError
 from radps_mpi.io import hdf5
-from radps_mpi.io.durable import as_bytes, checksum, naming
+from radps_mpi.io.durable import as_bytes, checksum, naming, temporary_of
 from radps_mpi.io.seal import check_seal
 
 FORMAT = "radps_mpi visibility store"
@@ -174,9 +174,10 @@ def forget_finished_ingest(path: Path) -> None:
     """Remove the progress of an ingest into ``path`` that was killed when the store was in its place already."""
     partial = path.with_name(path.name + ".partial")
     progress = partial.with_name(partial.name + ".progress")
-    with naming(progress, "removing it"):
-        if not partial.exists():
-            progress.unlink(missing_ok=True)
+    for remains in (progress, temporary_of(progress)):
+        with naming(remains, "removing it"):
+            if not partial.exists():
+                remains.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from radps_mpi.config import RunConfig
 from radps_mpi.io.preflight import look_at_store
@@ -11,7 +10,7 @@ from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
 from radps_mpi.journey.describe import Description, describe
 from radps_mpi.journey.inputs import named_store
 from radps_mpi.journey.masking import MaskSource
-from radps_mpi.journey.space import Needs, needs
+from radps_mpi.journey.space import Needs, needs, space_lacking
 from radps_mpi.journey.summary import description_lines
 from radps_mpi.parallel import all_or_none, on_root
 from radps_mpi.parallel.types import Comm
@@ -54,8 +53,8 @@ def outline(config: RunConfig, comm: Comm) -> Outline:
     """The plan of a run; collective."""
     description, needed = preview(config, comm)
     lines = [*description_lines(description, comm.size, needed), *description.notes]
-    folder = Path(config.output.imagename).absolute().parent
-    return Outline("\n".join(lines), on_root(comm, "looking for space", lambda: needed.lacking(folder)))
+    lacking = on_root(comm, "looking for space", lambda: space_lacking(needed, description, resumes=False))
+    return Outline("\n".join(lines), lacking)
 
 
 def _of_store(config: RunConfig) -> Description:

@@ -106,8 +106,7 @@ def make_plan(
     corrections = corrections_from([run for _, run in runs], here)
     threads = config.parallel.threads if "threads" in flat else 0
     if threads > here.cores_per_node:
-        raise UsageError(f"threads: {threads} of a rank are more than the {here.cores_per_node} cores of a node "
-                         "(--cores-per-node says how many it has)")
+        raise UsageError(f"threads: {threads} of a rank are more than the {here.cores_per_node} cores of a node")
     curve = scaling.cost_curve(work, here, request.most_nodes, corrections, threads=threads)
     best = scaling.recommended(work, curve, here)
     if not scaling.fits(work, best, here):

@@ -24,7 +24,7 @@ from radps_mpi.journey.masking import names_an_image
 from radps_mpi.journey.products import product_path
 from radps_mpi.journey.provenance import IMAGING, Imaged, imaged
 from radps_mpi.journey.reporting import Reporter
-from radps_mpi.journey.space import needs, needs_of_resume, refuse_lack_of_space
+from radps_mpi.journey.space import needs, refuse_lack_of_space
 from radps_mpi.parallel import library_version, on_root, same_everywhere
 from radps_mpi.parallel.types import Comm
 from radps_mpi.planning.machine import cpu_features, cpu_model
@@ -142,15 +142,14 @@ def open_state(
     """
     identity = _identity(description, store, gridder)
     _agree(comm, identity, report)
+    on_root(comm, "looking for space", lambda: refuse_lack_of_space(needs(description), description, resumes=True))
     if on_root(comm, "looking for a state", lambda: commit.exists(directory.root)):
         state = Checkpoint.open(comm, directory.root, description.shape)
         for note in state.notes:
             report.note(note)
         _refuse_other_parameters(description.config, state.header.get("config"), directory.path(CONFIG_NAME))
         _compare(identity, state.header.get("identity") or {}, report, directory.root)
-        on_root(comm, "looking for space", lambda: refuse_lack_of_space(needs_of_resume(description), directory.root.parent))
         return state, True
-    on_root(comm, "looking for space", lambda: refuse_lack_of_space(needs(description), directory.root))
     config = description.config.to_toml()
     header = {
         "identity": identity, "config": config, "mask": mask, "control": None,

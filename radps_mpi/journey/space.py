@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from radps_mpi.data.observation import ObservationMeta
 from radps_mpi.errors import StorageError
+from radps_mpi.io import commit
 from radps_mpi.io.durable import claim_room, free_bytes
 from radps_mpi.io.fits_writer import footprint_bytes
+from radps_mpi.io.run_status import SUFFIX as RUN_SUFFIX
 from radps_mpi.io.state_file import bytes_needed
 from radps_mpi.io.visibility_store import dataset_layout
 from radps_mpi.journey.describe import Description
+from radps_mpi.journey.inputs import STORE_NAME
 from radps_mpi.journey.products import partial_path, product_names
 from radps_mpi.planning.resources import human_bytes
+
+_SETTLING_S = 2.0
+"""Before a run is refused: some file systems give back only after a moment what was removed, or claimed and let go."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes that are still to be written: the visibility store (0 where there is one), the state (0 likewise), each product."""
+    """Bytes to write: the visibility store (0 where there is one), the state (0 likewise), each product."""
 
     store_bytes: int
     state_bytes: int
@@ -39,48 +47,60 @@ class Needs:
         return f"{store}{human_bytes(self.product_bytes)} for products{state}"
 
     def lacking(self, folder: Path) -> str:
-        """Why they can't be written into ``folder``, "" if they can: it is too full, or a quota or limit refuses them."""
-        free = free_bytes(folder)
-        if self.store_bytes + self.state_bytes + self.product_bytes > free:
+        """Why they can't be written into ``folder``, "" if they can: it is too full, a quota or limit refuses them, or it
+        can't be written into at all."""
+        free, sizes = free_bytes(folder), (self.store_bytes, self.state_bytes, *self.each_product_bytes)
+        if 0 < free < sum(sizes):  # none at all may be a file system of another kind, which says more by itself
             return f"{folder}: not enough room: {self}; {human_bytes(free)} are free"
         try:
-            claim_room(folder, [self.store_bytes, self.state_bytes, *self.each_product_bytes])
+            claim_room(folder, sizes)
         except OSError as error:
             return f"{folder}: {error.strerror} when asked for room: {self}; {human_bytes(free)} of the disk are free"
         return ""
 
 
 def needs(description: Description, to_ingest: Sequence[ObservationMeta] = ()) -> Needs:
-    """What a run takes that has the observations ``to_ingest`` still to write into a store."""
+    """What a run takes that has the observations ``to_ingest`` to write into a store."""
     store_bytes = sum(
         math.prod(shape) * np.dtype(dtype).itemsize
         for meta in to_ingest
         for shape, dtype, _, _ in dataset_layout(meta).values()
     )
-    nchan, ny, nx = description.shape
-    return Needs(store_bytes, bytes_needed(nchan, ny, nx, masks=False), _each_product_bytes(description))
+    products = (footprint_bytes([name], *description.shape) for name in product_names(description))
+    return Needs(store_bytes, bytes_needed(*description.shape, masks=False), tuple(products))
 
 
-def needs_of_resume(description: Description) -> Needs:
-    """What a run takes that has its state: room for the products, less what partial ones have of it."""
+def left_to_write(needed: Needs, description: Description, *, resumes: bool) -> Needs:
+    """``needed`` less the room that files of an earlier job have, which are gone on with or replaced. A new run replaces
+    those of one that has no state; one that has a state keeps it, and its visibilities, until the new one has its own."""
     imagename = description.config.output.imagename
+    root = Path(imagename + RUN_SUFFIX)
     held = [_bytes_held(partial_path(imagename, name)) for name in product_names(description)]
-    left = (max(0, whole - part) for whole, part in zip(_each_product_bytes(description), held, strict=True))
-    return Needs(0, 0, tuple(left))
+    products = tuple(max(0, whole - part) for whole, part in zip(needed.each_product_bytes, held, strict=True))
+    if not resumes and commit.exists(root):
+        return replace(needed, each_product_bytes=products)
+    store = max(0, needed.store_bytes - _bytes_held(root / STORE_NAME, root / (STORE_NAME + ".partial")))
+    state = max(0, needed.state_bytes - _bytes_held(root / commit.STATE_NAME, root / (commit.STATE_NAME + ".partial")))
+    return Needs(store, state, products)
 
 
-def _each_product_bytes(description: Description) -> tuple[int, ...]:
-    return tuple(footprint_bytes([name], *description.shape) for name in product_names(description))
+def _bytes_held(*paths: Path) -> int:
+    held = 0
+    for path in paths:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            held += path.lstat().st_blocks * 512
+    return held
 
 
-def _bytes_held(path: Path) -> int:
-    try:
-        return path.lstat().st_blocks * 512
-    except OSError:  # there is none
-        return 0
+def space_lacking(needed: Needs, description: Description, *, resumes: bool) -> str:
+    """Why there is no room for what is left to write of a run, "" if there is. For one process."""
+    folder = Path(description.config.output.imagename).absolute().parent
+    return left_to_write(needed, description, resumes=resumes).lacking(folder)
 
 
-def refuse_lack_of_space(needed: Needs, folder: Path) -> None:
-    """Raise StorageError if ``folder`` hasn't room. For one process."""
-    if lacking := needed.lacking(folder):
-        raise StorageError(lacking)
+def refuse_lack_of_space(needed: Needs, description: Description, *, resumes: bool) -> None:
+    """Raise StorageError if there is no room for what is left to write of a run. For one process."""
+    if space_lacking(needed, description, resumes=resumes):
+        time.sleep(_SETTLING_S)
+        if lacking := space_lacking(needed, description, resumes=resumes):
+            raise StorageError(lacking)

@@ -25,8 +25,11 @@ class Variant:
 
 def fits(work: Work, prediction: Prediction, machine: Machine) -> bool:
     """Does every node hold its ranks, and what each is given where the user says so?"""
-    rank_bytes = max(prediction.memory.peak_bytes, work.memory_per_rank_bytes)
-    return rank_bytes * prediction.layout.ranks_per_node <= machine.memory_per_node_bytes
+    return _of_node_bytes(work, prediction) <= machine.memory_per_node_bytes
+
+
+def _of_node_bytes(work: Work, prediction: Prediction) -> float:
+    return max(prediction.memory.peak_bytes, work.memory_per_rank_bytes) * prediction.layout.ranks_per_node
 
 
 def best_on(
@@ -41,7 +44,7 @@ def best_on(
     made = [predict(work, machine, layout, corrections) for layout in layouts]
     fitting = [p for p in made if fits(work, p, machine)]
     if not fitting:
-        return min(made, key=lambda p: p.memory.peak_bytes * p.layout.ranks_per_node)
+        return min(made, key=lambda p: _of_node_bytes(work, p))
     return min(fitting, key=lambda p: p.seconds)
 
 

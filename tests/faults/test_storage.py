@@ -59,10 +59,12 @@ def quota_disk(tmp_path: Path) -> Iterator[QuotaDisk]:
     if done.returncode != 0:
         pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
     folder = mounted / "mine"
-    for command in (["quota", "enable", mounted], ["subvolume", "create", folder]):
-        subprocess.run(["btrfs", *command], check=True, capture_output=True)
-    yield QuotaDisk(folder)
-    subprocess.run(["umount", "--lazy", mounted], check=True)
+    try:
+        for command in (["quota", "enable", mounted], ["subvolume", "create", folder]):
+            subprocess.run(["btrfs", *command], check=True, capture_output=True)
+        yield QuotaDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", mounted], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,41 @@ def test_a_quota_is_asked_for_before_the_work_begins(small_store: Path, kept_run
     quota_disk.limit("none")
     jobs.succeed(["resume", imagename], 3)
     assert jobs.product_hashes(imagename) == jobs.product_hashes(kept_run)
+
+
+@pytest.mark.fault(
+    "disk", "a real quota (btrfs) with room for one run, a run killed in its ingest or products: start anew",
+    "what the killed job left counts as room: done", times=2,
+)  # fmt: skip
+def test_what_a_killed_job_left_is_room_for_the_next(made_set: Path, quota_disk: QuotaDisk) -> None:
+    args = ["image", made_set, "--imagename", quota_disk.folder / "cube", *jobs.IMAGE, "--imsize", "256"]
+    quota_disk.limit("10M")  # state 4.2 MB, five products of 1.05 MB, and 80 kB of visibilities
+    assert jobs.run_radps(args, 2, {"RADPS_FAULT": "product-before-rename:1:0"}).returncode == 137
+    assert len(list(quota_disk.folder.glob("*.partial"))) > 3
+    jobs.succeed(["resume", quota_disk.folder / "cube"], 2)
+    for path in quota_disk.folder.glob("*.fits"):
+        path.unlink()
+    assert jobs.run_radps(args, 2, {"RADPS_FAULT": "state-before-rename:1:0"}).returncode == 137
+    assert (quota_disk.folder / "cube.radps" / "state.h5.partial").stat().st_blocks * 512 > 4e6
+    jobs.succeed(args, 2)
+
+
+@pytest.mark.fault(
+    "disk", "a real disk (tmpfs) that is full when an image's ingest is gone on with",
+    "status 74 before the ingest goes on, one line with what is needed; resumed once there is room",
+)  # fmt: skip
+def test_a_resume_amid_the_ingest_asks_for_all_that_follows(made_set: Path, small_disk: Path) -> None:
+    imagename = small_disk / "cube"
+    args = ["image", made_set, "--imagename", imagename, *jobs.IMAGE]
+    assert jobs.run_radps(args, 2, {"RADPS_FAULT": "ingest-before-sync:1:0"}).returncode == 137
+    filler = fill(small_disk)
+    os.truncate(filler, filler.stat().st_size - 200_000)  # enough for the visibilities
+    refused = jobs.run_radps(["resume", imagename], 2)
+    (line,) = jobs.error_lines(refused)
+    assert refused.returncode == 74 and "for products" in line and "for the state" in line
+    assert not (small_disk / "cube.radps" / "visibilities.vis.h5").exists(), "not even begun"
+    filler.unlink()
+    jobs.succeed(["resume", imagename], 2)
 
 
 @pytest.mark.fault(

@@ -69,6 +69,21 @@ def test_a_second_run_is_refused_and_told_who_holds_it(image: str) -> None:
         holder.wait()
 
 
+@pytest.mark.fault(
+    "kills", "SIGKILL amid the replacement of status, record, configuration, convergence or manifest (what it leaves)",
+    "removed when the next job enters the directory", times=6,
+)  # fmt: skip
+def test_what_a_kill_amid_a_replacement_left_is_removed_by_the_next_job(image: str) -> None:
+    RunDirectory.open(world(), image).close()
+    root = Path(image + ".radps")
+    for name in ("status.json", "provenance.json", "config.toml", "convergence.csv", "manifest", "manifest.previous"):
+        (root / f"{name}.tmp").write_bytes(b"half of")
+    mine = root / "notes.tmp"
+    mine.touch()
+    RunDirectory.open(world(), image).close()
+    assert list(root.glob("*.tmp")) == [mine], "what radps didn't write is left alone"
+
+
 @pytest.mark.fault("two runs", "a lock left by a killed process", "broken without asking")
 def test_the_lock_of_a_killed_process_is_broken_without_asking(image: str) -> None:
     holder = other_process(Path(image + ".radps"))

@@ -100,6 +100,16 @@ def test_jobs_of_different_sizes_ask_for_different_resources(store: Path) -> Non
     assert small["account"] == "radio" and small["signal"] == "B:USR1@300"
 
 
+def test_threads_that_only_the_nodes_with_less_memory_have_cores_for_go_there(store: Path) -> None:
+    Path("site.toml").write_text(SITE.replace('cores_per_node = 8\nmemory_per_node = "16GB"\ntime_limit = "7d"',
+                                              'cores_per_node = 4\nmemory_per_node = "64GB"\ntime_limit = "7d"'))
+    slurm(store, "--imagename", "threads", *LARGE, "--threads", "8")
+    found = asked("threads.sbatch")
+    assert (found["partition"], found["cpus-per-task"]) == ("short", "8")
+    with pytest.raises(UsageError, match="threads: 9 of a rank are more than the 8 cores of a node"):
+        slurm(store, "--imagename", "more", *LARGE, "--threads", "9")
+
+
 def test_the_script_asks_for_what_radps_plan_says(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nodes = ["--cores-per-node", "8", "--memory-per-node", "16GB", "--max-nodes", "2"]
     cli.parse(["plan", str(store), *LARGE, *nodes, "--json"]).run(world())

@@ -28,7 +28,7 @@ from support import jobs
 
 POINTS = {
     "run-directory": 1, "ingest-chunk": 1, "ingest-before-sync": 1, "ingest-before-rename": 1, "ingest-after-rename": 1,
-    "reserve": 9,
+    "reserve": 9, "room": 5,
     "state-before-rename": 1, "before-write": 60, "mid-write": 60, "before-sync": 6, "before-rename": 6, "mid-rename": 6,
     "after-rename": 6, "before-done": 6, "product-before-write": 60, "product-before-rename": 7, "product-after-rename": 7,
 }  # fmt: skip
