@@ -45,8 +45,7 @@ def writing_alone(comm: Comm, store: Path) -> Iterator[None]:
         with all_or_none(comm, f"locking {store}"), naming(path, "locking it"):
             if comm.rank > 0:
                 held.append(os.open(path, _FLAGS, 0o666))
-            if flock(held[-1], LOCK_SH) is False:
-                raise UsageError(f"{store}: another ingest has just begun to write it")
+                _share(store, held[-1])
         yield
     finally:
         if held[-1] >= 0:
@@ -73,7 +72,13 @@ def _acquire(store: Path, path: Path) -> int:
             time.sleep(0.1)
         os.ftruncate(fd, 0)
         os.write(fd, str(this_process(batch_job_id())).encode())
+        _share(store, fd)  # before the other ranks come: they would be refused as another job is
         return fd
+
+
+def _share(store: Path, fd: int) -> None:
+    if flock(fd, LOCK_SH) is False:
+        raise UsageError(f"{store}: another ingest has just begun to write it")
 
 
 def _is_still(path: Path, fd: int) -> bool:
