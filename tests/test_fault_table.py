@@ -198,6 +198,17 @@ def test_tests_for_several_ranks_run_in_a_job_of_their_own(pytester: pytest.Pyte
     assert "FAILED: AssertionError: not as hoped" in failed[2]
 
 
+def test_a_message_names_no_path_of_this_machine(pytester: pytest.Pytester) -> None:
+    body = """
+    import sys, tempfile
+    @fault("a command", "well")
+    def test_a(request):
+        raise RuntimeError(f"{sys.executable} {request.config.rootpath}/x {tempfile.gettempdir()}/y")
+"""
+    ((_, _, said),) = rows_of(pytester, body)
+    assert said.startswith("FAILED: RuntimeError: VENV/bin/python") and said.endswith("./x TMP/y")
+
+
 def test_the_rank_that_failed_speaks_for_all_and_a_silent_one_is_lost() -> None:
     passed, failed, lost = (Trial("a", state, [Injection("ranks", "x", state, 1)]) for state in ("passed", "failed", "failed"))
     assert one_of([passed] * RANKS, lost) is passed

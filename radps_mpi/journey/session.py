@@ -142,6 +142,7 @@ def open_state(
     """
     identity = _identity(description, store, gridder)
     _agree(comm, identity, report)
+    # What an earlier run of the name had is gone or set aside by now: what is there is this run's, new or not
     on_root(comm, "looking for space", lambda: refuse_lack_of_space(needs(description), description, resumes=True))
     if on_root(comm, "looking for a state", lambda: commit.exists(directory.root)):
         state = Checkpoint.open(comm, directory.root, description.shape)

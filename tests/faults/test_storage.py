@@ -145,7 +145,8 @@ def test_a_quota_is_asked_for_before_the_work_begins(small_store: Path, kept_run
 
 
 @pytest.mark.fault(
-    "disk", "a real quota (btrfs) with room for one run, a run killed in its ingest or products: start anew",
+    "disk",
+    "a real quota (btrfs) with room for one run, killed in its products or while its state is made: resumed, started anew",
     "what the killed job left counts as room: done", times=2,
 )  # fmt: skip
 def test_what_a_killed_job_left_is_room_for_the_next(made_set: Path, quota_disk: QuotaDisk) -> None:

@@ -321,7 +321,7 @@ class Recorder:
         if self.table_path is None or not here:
             return
         tests = self.tests if self.records is None else put_together(recorded(self.records))
-        places = [(str(config.rootpath), "."), (tempfile.gettempdir(), "TMP")]
+        places = [(sys.prefix, "VENV"), (str(config.rootpath), "."), (tempfile.gettempdir(), "TMP")]
         body = table((injection for test in tests for injection in test.injections), places)
         command = shlex.join(["python", "-m", "pytest", *config.invocation_params.args])
         earlier = self.table_path.read_text() if self.table_path.exists() else ""
