@@ -75,12 +75,7 @@ def open_for_reading(path: str | os.PathLike[str]) -> h5py.File:
     DataError
         If the file is missing, isn't HDF5, or holds anything that leads outside itself.
     """
-    if not Path(path).is_file():
-        raise DataError(f"{path}: no such file")
-    try:
-        file = h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        raise DataError(f"{path}: can't be read as HDF5: {first_line(error)}") from error
+    file = open_checked(path)
     try:
         refuse_unsafe(file, path)
     except LIBRARY_ERRORS as error:
@@ -90,6 +85,16 @@ def open_for_reading(path: str | os.PathLike[str]) -> h5py.File:
         file.close()
         raise
     return file
+
+
+def open_checked(path: str | os.PathLike[str]) -> h5py.File:
+    """As :func:`open_for_reading`, of a file that another process has checked."""
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        return h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        raise DataError(f"{path}: can't be read as HDF5: {first_line(error)}") from error
 
 
 def create_dataset(

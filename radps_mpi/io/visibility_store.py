@@ -198,14 +198,27 @@ class RowColumns:
     weight: NDArray[np.float32] | None
 
 
+Times = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMetadata:
+    """What one process has read and checked of a store, for others to open it with: observations, their times (as
+    :meth:`VisibilityStore.read_times` gives them), fingerprint."""
+
+    observations: list[ObservationMeta]
+    times: list[Times]
+    fingerprint: str
+
+
 class VisibilityStore:
     """A visibility store, open for reading by this process alone. Every read is verified against its checksum."""
 
-    def __init__(self, file: h5py.File, path: Path, observations: list[ObservationMeta], fingerprint: str) -> None:
+    def __init__(self, file: h5py.File, path: Path, metadata: StoreMetadata) -> None:
         self._file = file
         self.path = path
-        self.observations = observations
-        self._fingerprint = fingerprint
+        self.metadata = metadata
+        self.observations = metadata.observations
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     @classmethod
@@ -230,13 +243,36 @@ class VisibilityStore:
                 raise DataError(f"{path}: its observations aren't numbered from 0")
             if metadata_digest(file) != declared:
                 raise DataError(f"{path}: its metadata don't match their checksum; run 'radps ingest' again")
+            times = [(file[meta.name]["time_s"][...], file[meta.name]["frame_factor"][...]) for meta in observations]
         except hdf5.LIBRARY_ERRORS as error:
             file.close()
             raise DataError(f"{path}: not readable as a visibility store: {hdf5.first_line(error)}") from error
         except BaseException:
             file.close()
             raise
-        return cls(file, Path(path), observations, declared)
+        return cls(file, Path(path), StoreMetadata(observations, times, declared))
+
+    @classmethod
+    def attach(cls, path: str | os.PathLike[str], metadata: StoreMetadata) -> VisibilityStore:
+        """Open a store that another process has opened and checked, with what that one read: of ten thousand ranks one reads
+        the metadata.
+
+        Raises
+        ------
+        DataError
+            If this process can't read it, or finds another store at ``path``.
+        """
+        file = hdf5.open_checked(path)
+        try:
+            if hdf5.get_text(file, "metadata_digest") != metadata.fingerprint:
+                raise DataError(f"{path}: another store than rank 0 finds there")
+        except hdf5.LIBRARY_ERRORS as error:
+            file.close()
+            raise DataError(f"{path}: not readable as a visibility store: {hdf5.first_line(error)}") from error
+        except BaseException:
+            file.close()
+            raise
+        return cls(file, Path(path), metadata)
 
     def close(self) -> None:
         """Release the file."""
@@ -255,7 +291,7 @@ class VisibilityStore:
 
     def fingerprint(self) -> str:
         """xxh3-128, hexadecimal, over metadata and checksum tables: two stores with the same one hold the same data."""
-        return self._fingerprint
+        return self.metadata.fingerprint
 
     def checksum_tables(self, obs: int) -> dict[str, NDArray[np.uint64]]:
         """The checksum tables of an observation by name: vis_checksum (nchan, nchunk, 2), row_checksum (nchunk, 2),
@@ -322,13 +358,12 @@ class VisibilityStore:
                 raise self._damage(obs, f"the rows of chunk {chunk}")
         return RowColumns(weight=columns.pop("weight", None), **columns)
 
-    def read_times(self, obs: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def read_times(self, obs: int) -> Times:
         """``time_s`` (ntime,) ascending, MJD in seconds, and ``frame_factor`` (ntime, 3).
 
         A native frequency times ``frame_factor[t, k]`` is that frequency in ``data.axis.FRAMES[k]`` at time t.
         """
-        group = self._group(obs)
-        return group["time_s"][...], group["frame_factor"][...]
+        return self.metadata.times[obs]
 
     def verify(self, obs: int, chan0: int, chan1: int) -> None:
         """Read and check the channels ``chan0 <= c < chan1`` of an observation, and its rows; DataError at the first

@@ -31,9 +31,18 @@ def open_store(comm: Comm, config: RunConfig, directory: Path, report: Reporter,
         if not on_root(comm, "looking for the visibility store", path.exists):
             _ingest(comm, config, path, report, limit)
     on_root(comm, f"checking {path}", lambda: look_at_store(path))
+    return _open_together(comm, path)
+
+
+def _open_together(comm: Comm, path: Path) -> VisibilityStore:
+    """Rank 0 reads and checks the metadata, which grow with channels and rows; the others get them from it."""
+    store: VisibilityStore | None = None
     with all_or_none(comm, f"opening {path}"):
-        store = VisibilityStore.open(path)
-    return store
+        if comm.rank == 0:
+            store = VisibilityStore.open(path)
+    metadata = comm.bcast(None if store is None else store.metadata, root=0)
+    with all_or_none(comm, f"opening {path}"):
+        return store or VisibilityStore.attach(path, metadata)
 
 
 def named_store(config: RunConfig) -> Path:

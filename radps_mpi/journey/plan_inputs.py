@@ -98,8 +98,7 @@ class _Metadata:
     """A store's metadata, without the store."""
 
     def __init__(self, store: VisibilityStore) -> None:
-        self.path, self.observations = store.path, store.observations
-        self._times = [store.read_times(obs) for obs in range(len(store.observations))]
+        self.path, self.observations, self._times = store.path, store.observations, store.metadata.times
 
     def read_times(self, obs: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return self._times[obs]

@@ -65,6 +65,18 @@ def test_a_damaged_visibility_is_named_and_others_are_still_readable(store: Path
             opened.read(0, 2, 5, 0, 4)
 
 
+def test_a_process_that_is_told_the_metadata_finds_the_same_store_or_refuses(store: Path, tmp_path: Path) -> None:
+    with VisibilityStore.open(store) as opened, VisibilityStore.attach(store, opened.metadata) as attached:
+        np.testing.assert_array_equal(attached.read(0, 0, 8, 0, 4), opened.read(0, 0, 8, 0, 4))
+        assert attached.fingerprint() == opened.fingerprint()
+    with h5py.File(store, "r+") as file:
+        file.attrs["metadata_digest"] = np.bytes_("0" * 32)
+    with pytest.raises(DataError, match="another store than rank 0 finds"):
+        VisibilityStore.attach(store, opened.metadata)
+    with pytest.raises(DataError, match="no such file"):
+        VisibilityStore.attach(tmp_path / "elsewhere.vis.h5", opened.metadata)
+
+
 @pytest.mark.parametrize(("dataset", "at", "says"), [
     ("weight", 40, "dataset weight, channel 0, chunk 0"), ("uvw_m", 17 * 24, "the rows of chunk 1"),
     ("time_index", 4, "the rows of chunk 0"),
