@@ -45,7 +45,7 @@ from radps_mpi.journey.session import (
     with_absolute_paths,
 )
 from radps_mpi.journey.space import refuse_lack_of_space
-from radps_mpi.journey.summary import announce, channel_summary
+from radps_mpi.journey.summary import announce, channel_summary, kernel_line
 from radps_mpi.journey.workload import work_done
 from radps_mpi.parallel import all_or_none, on_root, ranks_on_node
 from radps_mpi.parallel.stints import WallTime
@@ -108,13 +108,11 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
         report.event(event, lambda: start_of_job(directory.root, event, hosts, config.selection.vis))
         with alarm.listening(config.parallel.stall_timeout_s, directory.logs / f"rank-{comm.rank}.log"):
             result, figures = _image(config, comm, directory, report)
-        if config.output.timeline:
-            path = Path(f"{config.output.imagename}.timeline.json")
-            write_timeline(comm, path, timeline.end())
-            report.note(f"timeline: {path}")
+        _keep_timeline(config, comm, report)
         report.event("finished", stop=result.stop_text, iterations=result.iterations, measured=figures)
         return result
     except OutOfTimeError as stop:
+        _keep_timeline(config, comm, report)  # all ranks are here: they stop together
         report.event("stopped", why=str(stop))
         on_root(comm, "keeping the configuration", lambda: keep_until_accepted(directory, config))
         on_root(comm, "keeping the run", lambda: earlier_run.let_go(directory.root))
@@ -128,17 +126,27 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
         directory.close()
 
 
+def _keep_timeline(config: RunConfig, comm: Comm, report: Reporter) -> None:
+    if config.output.timeline:
+        path = Path(f"{config.output.imagename}.timeline.json")
+        write_timeline(comm, path, timeline.end())
+        report.note(f"timeline: {path}")
+
+
 def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Reporter) -> tuple[Result, dict[str, Any]]:
     """The run, and what it took: see :func:`radps_mpi.journey.measuring.measured`."""
     limit = WallTime(comm, wall_time_left_s(config.parallel.max_time_s))
-    store = open_store(comm, config, directory.root, report, limit)
+    with timeline.span("find or make the store"):
+        store = open_store(comm, config, directory.root, report, limit)
     report.watch.turn_to(LAYOUT)
     with all_or_none(comm, "planning the image"):
         description = describe(config, store)
     announce(description, comm, report)
     masks = MaskSource(comm, description)
     imager = BlockImager(description, store, _cache_bytes(description, comm, report))
-    state, found = open_state(comm, directory, description, store, imager.gridder, masks.identity, report)
+    report.note(kernel_line(description, imager))
+    with timeline.span("find or lay out the state"):
+        state, found = open_state(comm, directory, description, store, imager.gridder, masks.identity, report)
     accept(directory, state, Imaged(config, masks.identity), store, report, found=found)
     cycles = Cycles(comm, description, imager, state, masks, report, limit)
     if found:
