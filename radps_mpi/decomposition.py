@@ -58,10 +58,12 @@ class Leaf:
 
 
 def block_width(nx: int, ny: int, nchan: int) -> int:
-    """Channels per block for a cube of nchan images of nx by ny pixels: 16, or 8 where more pixels would be too many, or 1
-    for larger images and for cubes of fewer channels than would keep half of the lanes busy."""
-    fitting = [width for width in (LANES, LANES // 2) if width * nx * ny <= _BLOCK_PIXELS]
-    return fitting[0] if fitting and nchan >= LANES // 2 else 1
+    """Channels per block for a cube of nchan images of nx by ny pixels: 16, or 8 where there are fewer or more pixels would be
+    too many, or 1 for larger images and for cubes of fewer channels than fill 8 lanes."""
+    for width in (LANES, LANES // 2):
+        if width <= nchan and width * nx * ny <= _BLOCK_PIXELS:
+            return width
+    return 1
 
 
 def channel_blocks(nchan: int, width: int) -> list[ChannelBlock]:

@@ -288,6 +288,8 @@ def _grid_lane_by_lane(
     steps = (grid.shape[1] * 2 * nlane, 2 * nlane)
     centre = 0.5 * (support - 1)
     for lane in range(nlane):
+        if weight[row, lane] == 0.0:  # a flagged sample, or a lane without a channel: it would add zeros
+            continue
         ok, cu, cv, sign = fold_lane(lane_scale[0, lane] * u, lane_scale[1, lane] * v, size_u, size_v)
         if ok:
             start_u, start_v = math.ceil(cu - 0.5 * support), math.ceil(cv - 0.5 * support)

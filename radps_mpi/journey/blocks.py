@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi import timeline
-from radps_mpi.decomposition import ChannelBlock, Leaf
+from radps_mpi.decomposition import ChannelBlock, Leaf, half_width
 from radps_mpi.imaging import residual, weighting
 from radps_mpi.imaging.channel_map import ChannelMap, map_channels
 from radps_mpi.imaging.gridding import Gridder
@@ -50,6 +50,7 @@ class BlockImager:
         self.store = store
         self.nlane = nlane or description.nlane
         self.gridder = gridder_of(description, self.nlane)
+        self._narrow: Gridder | None = None
         self._cache_bytes, self._cache = cache_bytes, _Cache(cache_bytes)
         self._order: dict[int, ChannelBlock] = {}
         self.beyond = 0
@@ -58,34 +59,46 @@ class BlockImager:
         """One for blocks of another width, which may keep as many visibilities while this one has turned to none."""
         return BlockImager(self.d, self.store, self._cache_bytes, nlane)
 
+    def gridder_for(self, block: ChannelBlock) -> Gridder:
+        """The kernel that works a block: of half as many lanes for a last block that fits into them, which makes the same bits
+        and no empty lanes."""
+        half = half_width(self.nlane)
+        if half == self.nlane or block.nchan > half:
+            return self.gridder
+        if self._narrow is None:
+            self._narrow = gridder_of(self.d, half)
+        return self._narrow
+
     def turn_to(self, blocks: list[ChannelBlock]) -> None:
         """These are the rank's blocks from now on, in this order: forget the cached visibilities of others, and where there are
         none the memory of grids."""
         if not blocks:
-            self.gridder.forget()
+            for gridder in filter(None, (self.gridder, self._narrow)):
+                gridder.forget()
         self._cache.keep_only({block.index for block in blocks})
         self._order = {block.index: following for block, following in pairwise(blocks)}
 
     def first_pass(self, team: Comm, block: ChannelBlock) -> FirstImages | None:
         """PSF and dirty image of a block on the team's first rank, None on the others. Collective over the team."""
         psf_tree, dirty_tree, sum_tree = (TreeSum(len(self.d.leaves)) for _ in range(3))
+        gridder = self.gridder_for(block)
         density = self._density(team, block)
         with all_or_none(team, f"imaging channels {block.start} to {block.stop - 1}"):
             self._read_ahead(team, block)
             for leaf, pieces, leaf_sums in self._weighted(team, block, density):
                 self.beyond += sum(p.beyond for p in pieces)
                 sum_tree.add(leaf.index, leaf_sums)
-                with timeline.span("grid", block=block.index, leaf=leaf.index):
-                    psf_tree.add(leaf.index, residual.grid_psf(self.gridder, pieces))
-                    dirty_tree.add(leaf.index, residual.grid_residual(self.gridder, pieces, None))
-        sums = self._reduce(team, sum_tree, (3, self._ndest), np.dtype(np.float64))
-        psf = self._reduce(team, psf_tree, self.gridder.grid_shape, self.gridder.dtype)
-        dirty = self._reduce(team, dirty_tree, self.gridder.grid_shape, self.gridder.dtype)
+                with timeline.span("grid", block=block.index, leaf=leaf.index, lanes=gridder.nlane):
+                    psf_tree.add(leaf.index, residual.grid_psf(gridder, pieces))
+                    dirty_tree.add(leaf.index, residual.grid_residual(gridder, pieces, None))
+        sums = self._reduce(team, sum_tree, (3, gridder.nlane), np.dtype(np.float64))
+        psf = self._reduce(team, psf_tree, gridder.grid_shape, gridder.dtype)
+        dirty = self._reduce(team, dirty_tree, gridder.grid_shape, gridder.dtype)
         with all_or_none(team, f"transforming channels {block.start} to {block.stop - 1}"):
             if sums is None or psf is None or dirty is None:
                 return None
             with timeline.span("transform", block=block.index):
-                images = [residual.normalise(self.gridder.to_dirty(grid), sums[0])[: block.nchan] for grid in (psf, dirty)]
+                images = [residual.normalise(gridder.to_dirty(grid), sums[0])[: block.nchan] for grid in (psf, dirty)]
             return FirstImages(images[0], images[1], sums[:, : block.nchan])
 
     def residual(
@@ -96,33 +109,24 @@ class BlockImager:
         Collective over the team; every rank of it passes the model.
         """
         tree, sum_tree = TreeSum(len(self.d.leaves)), TreeSum(len(self.d.leaves))
-        density = self._density(team, block)
+        gridder, density = self.gridder_for(block), self._density(team, block)
         with all_or_none(team, f"computing residuals of channels {block.start} to {block.stop - 1}"):
             self._read_ahead(team, block)
             with timeline.span("transform model", block=block.index):
-                model_grid = None if model is None or not model.any() else self.gridder.from_model(self._padded(model))
+                model_grid = None if model is None or not model.any() else gridder.from_model(_padded(model, gridder.nlane))
             for leaf, pieces, leaf_sums in self._weighted(team, block, density):
                 sum_tree.add(leaf.index, leaf_sums)
-                with timeline.span("predict, subtract, grid", block=block.index, leaf=leaf.index):
-                    tree.add(leaf.index, residual.grid_residual(self.gridder, pieces, model_grid))
+                with timeline.span("predict, subtract, grid", block=block.index, leaf=leaf.index, lanes=gridder.nlane):
+                    tree.add(leaf.index, residual.grid_residual(gridder, pieces, model_grid))
             if model_grid is not None:
-                self.gridder.release(model_grid)
-        sums = self._reduce(team, sum_tree, (3, self._ndest), np.dtype(np.float64))
-        grid = self._reduce(team, tree, self.gridder.grid_shape, self.gridder.dtype)
+                gridder.release(model_grid)
+        sums = self._reduce(team, sum_tree, (3, gridder.nlane), np.dtype(np.float64))
+        grid = self._reduce(team, tree, gridder.grid_shape, gridder.dtype)
         with all_or_none(team, f"transforming channels {block.start} to {block.stop - 1}"):
             if grid is None or sums is None:
                 return None
             with timeline.span("transform", block=block.index):
-                return residual.normalise(self.gridder.to_dirty(grid), sums[0])[: block.nchan]
-
-    @property
-    def _ndest(self) -> int:
-        return 1 if self.d.continuum else self.nlane
-
-    def _padded(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
-        padded = np.zeros((self.nlane, *model.shape[1:]), np.float32)
-        np.copyto(padded[: len(model)], model, where=np.isfinite(model))
-        return padded
+                return residual.normalise(gridder.to_dirty(grid), sums[0])[: block.nchan]
 
     def _my_leaves(self, team: Comm) -> list[Leaf]:
         owner = leaf_owner(len(self.d.leaves), team.size)
@@ -140,14 +144,14 @@ class BlockImager:
         if every_rank(team, all((block.index, leaf.index) in self._cache for leaf in self._my_leaves(team))):
             return None
         self._cache.forget(block.index)  # partly cached: all ranks must sum the density again
-        geometry, ndest = self.d.geometry, self._ndest
+        geometry, ndest = self.d.geometry, self.gridder_for(block).nlane
         trees = TreeSum(len(self.d.leaves)), TreeSum(len(self.d.leaves))
         with all_or_none(team, f"weighting channels {block.start} to {block.stop - 1}"):
             for leaf in self._my_leaves(team):
                 pieces = self._prepare(block, leaf)
                 self._cache.hold(block.index, leaf.index, pieces)
                 with timeline.span("weight density", block=block.index, leaf=leaf.index):
-                    density, total = weighting.local_density(pieces, self.d.scheme, geometry, self.nlane)
+                    density, total = weighting.local_density(pieces, self.d.scheme, geometry, ndest)
                 trees[0].add(leaf.index, density)
                 trees[1].add(leaf.index, total)
         summed = self._reduce(team, trees[0], (geometry.ny, geometry.nx, ndest), np.dtype(np.float64))
@@ -161,13 +165,14 @@ class BlockImager:
         self, team: Comm, block: ChannelBlock, density: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     ) -> Iterator[tuple[Leaf, list[PreparedPiece], NDArray[np.float64]]]:
         """This rank's leaves with their imaging weights and the sums of them, in ascending order."""
+        ndest = self.gridder_for(block).nlane
         for leaf in self._my_leaves(team):
             found = self._cache.get(block.index, leaf.index)
             if found is None:
                 pieces = self._cache.take_held(block.index, leaf.index) or self._prepare(block, leaf)
                 w, f2 = density if density is not None else (None, None)
                 with timeline.span("weight", block=block.index, leaf=leaf.index):
-                    sums = weighting.apply_weights(pieces, self.d.scheme, self.d.geometry, w, f2, self._ndest)
+                    sums = weighting.apply_weights(pieces, self.d.scheme, self.d.geometry, w, f2, ndest)
                 self._cache.put(block.index, leaf.index, pieces, sums)
                 found = pieces, sums
             # the tree adds into what it is given: the cached sums must not be that array
@@ -205,7 +210,7 @@ class BlockImager:
                 mapping.first, self.store.read(obs, mapping.first, mapping.stop, chunk0, chunk1),
                 weight if weight.ndim == 3 else weight[None], rows.uvw_m, rows.time_index,
             )
-            nlane = mapping.stop - mapping.first if self.d.continuum else self.nlane
+            nlane = mapping.stop - mapping.first if self.d.continuum else self.gridder_for(block).nlane
             prepared.append(
                 prepare_piece(
                     raw, mapping, o.hands, o.turn, self.d.geometry, nlane=nlane,
@@ -222,6 +227,12 @@ class BlockImager:
             self.d.axis, block.start, block.stop, native,
             interpolation=spectral.interpolation, binning=spectral.binning,
         )
+
+
+def _padded(model: NDArray[np.float32], nlane: int) -> NDArray[np.float32]:
+    padded = np.zeros((nlane, *model.shape[1:]), np.float32)
+    np.copyto(padded[: len(model)], model, where=np.isfinite(model))
+    return padded
 
 
 class _Cache:

@@ -181,6 +181,8 @@ class Cycles:
         table = self.state.table
         todo = plan.active & (table["cycle"] < cycle)
         division, costs = self._divisions.choose(todo, self.comm.size)
+        if division is not self._divisions.full:
+            self.report.note(f"major cycle {cycle}: in half blocks, {division.imager.nlane} lanes each, which are done sooner")
         share = assign(self.comm, self.d, division.blocks, costs, division.teams)
         self._minor_cycles(plan, todo, cycle)
         self.state.hand_over(share.owner)

@@ -39,6 +39,25 @@ def announce(d: Description, comm: Comm, report: Reporter) -> None:
         report.note(line)
 
 
+def kernel_line(d: Description, imager: BlockImager) -> str:
+    """How blocks are gridded: what was chosen from their channels, the image's size and the accuracy."""
+    gridder, last = imager.gridder, imager.gridder_for(d.blocks[-1])
+    chosen = gridder.identity
+    size, kept = ("{1} x {0}".format(*chosen[name]) for name in ("padded_size", "plane"))
+    if d.continuum:
+        how = "all channels onto one plane"
+    elif gridder.nlane == 1:
+        how = "channel by channel"
+    else:
+        how = f"{gridder.nlane} channels at once, one per lane of vectors of {chosen['vector_width']}"
+        if last is not gridder:
+            how += f"; the last block, of {d.blocks[-1].nchan}, in {last.nlane} lanes"
+    return (
+        f"kernel: {chosen['support']} x {chosen['support']} taps for epsilon {chosen['epsilon']:g}, {chosen['precision']} "
+        f"precision, uv plane of {size} cells of which {kept} are in reach; {how}"
+    )
+
+
 def channel_summary(d: Description, state: Checkpoint, imager: BlockImager, report: Reporter) -> None:
     """Name the channels that are blank, at an edge, or without a beam of their own; count what lay beyond the grid."""
     table = state.table
