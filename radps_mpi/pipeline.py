@@ -19,6 +19,7 @@ from radps_mpi.config import RunConfig
 from radps_mpi.errors import OutOfTimeError
 from radps_mpi.imaging.stopping import STOP_TEXT, ControlState
 from radps_mpi.io import commit, earlier_run
+from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.run_directory import RunDirectory
 from radps_mpi.io.timeline_file import write_timeline
 from radps_mpi.journey.blocks import BlockImager, gridder_of
@@ -152,6 +153,7 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     if found:
         cycles.repair()
         cycles.follow_mask()
+        report.note(_replan(comm, description, imager, state, cycles, limit))
     cycles.make_first_images()
     control = cycles.clean()
     paths = write_products(comm, description, state, masks, limit, report)
@@ -166,6 +168,14 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     report.phase(FINISHED_PHASE, len(paths), done=len(paths))  # first: a kill amid the removal mustn't have all done again
     clear_away(comm, directory, state, config)
     return result, measured(comm, report.watch, work, config.parallel.threads)
+
+
+def _replan(
+    comm: Comm, description: Description, imager: BlockImager, state: Checkpoint, cycles: Cycles, limit: WallTime
+) -> str:
+    from radps_mpi.journey.replanning import replan  # loads the planner, which a run from the beginning doesn't need
+
+    return replan(comm, description, imager.gridder, state, cycles.upcoming(), limit)
 
 
 def _cache_bytes(description: Description, comm: Comm, report: Reporter) -> int:

@@ -172,6 +172,16 @@ class Cycles:
             alarm.beat("measuring peaks in the mask", waiting=True)
         self.state.commit({"mask": mask})
 
+    def upcoming(self) -> CyclePlan | None:
+        """The next minor cycles as the residuals are now, or those that were interrupted; None where CLEAN has come to its end.
+        Nothing is decided by it."""
+        plan = self._interrupted_plan()
+        if plan is None:
+            measured = self.measured()
+            checked = check(self.d.control, self._resume_control(), measured)
+            plan = None if checked.finished else plan_cycle(self.d.control, checked, measured)
+        return plan
+
     def _interrupted_plan(self) -> CyclePlan | None:
         stored = self.state.header.get("plan")
         return None if stored is None else _plan_from_dict(stored)

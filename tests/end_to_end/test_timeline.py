@@ -32,3 +32,11 @@ def test_a_timeline_shows_every_rank_and_every_part_of_the_run(galaxy: Path, tmp
     assert sum(e["tdur"] for e in spans if e["name"] == "minor cycle") > 0.0 and all(e["tdur"] >= 0 for e in spans)
     end = max(e["ts"] + e["dur"] for e in spans)
     assert 1e4 < end < 120e6, "microseconds"
+
+
+def test_a_job_that_stops_in_time_leaves_its_timeline(galaxy: Path, tmp_path: Path) -> None:
+    name = tmp_path / "stopped"
+    stopped = jobs.run_radps(["image", galaxy, "--imagename", name, *CLEAN, "--timeline", "--max-time", "100ms"], 2)
+    assert stopped.returncode == 75
+    events = json.loads((tmp_path / "stopped.timeline.json").read_text())["traceEvents"]
+    assert {e["pid"] for e in events if e["name"] == "find or make the store"} == {0, 1}
