@@ -132,12 +132,11 @@ class Cycles:
         while True:
             plan = self._interrupted_plan()
             if plan is None:
-                measured = self.measured()
-                checked = check(control, state, measured)
+                checked, plan = self._look(state)
                 self.report.cycle(checked)
-                if checked.finished:
+                if plan is None:
                     break
-                state, plan = checked, plan_cycle(control, checked, measured)
+                state = checked
                 if not plan.active.any():
                     raise DataError("control: no channel can be cleaned although none has stopped")
                 before = self.state.table["iterations"].copy()
@@ -176,11 +175,13 @@ class Cycles:
         """The next minor cycles as the residuals are now, or those that were interrupted; None where CLEAN has come to its end.
         Nothing is decided by it."""
         plan = self._interrupted_plan()
-        if plan is None:
-            measured = self.measured()
-            checked = check(self.d.control, self._resume_control(), measured)
-            plan = None if checked.finished else plan_cycle(self.d.control, checked, measured)
-        return plan
+        return self._look(self._resume_control())[1] if plan is None else plan
+
+    def _look(self, state: ControlState) -> tuple[ControlState, CyclePlan | None]:
+        """``state`` with the residuals looked at, and the next minor cycles; none where every channel has stopped."""
+        measured = self.measured()
+        checked = check(self.d.control, state, measured)
+        return checked, None if checked.finished else plan_cycle(self.d.control, checked, measured)
 
     def _interrupted_plan(self) -> CyclePlan | None:
         stored = self.state.header.get("plan")

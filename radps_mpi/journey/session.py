@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from radps_mpi import __version__
 from radps_mpi.config import CHANGEABLE_ON_RESUME, RunConfig, differences
 from radps_mpi.config_toml import format_value
@@ -14,7 +16,7 @@ from radps_mpi.errors import DataError, FinishedRunError, StorageError, UsageErr
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.io import commit, earlier_run
 from radps_mpi.io.commit import Checkpoint
-from radps_mpi.io.durable import naming
+from radps_mpi.io.durable import checksum, naming
 from radps_mpi.io.run_directory import CONFIG_NAME, CONVERGENCE_NAME, RunDirectory
 from radps_mpi.io.run_status import STATUS_NAME, read_status, run_directory_of
 from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
@@ -223,9 +225,12 @@ def _agree(comm: Comm, identity: dict[str, Any], report: Reporter) -> None:
 
 
 def _plain(value: Any) -> Any:
+    """What can be compared and sent: arrays, which grow with the channels, by type, shape and checksum."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
-    return value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, checksum(value).tolist()
+    return value.tolist() if isinstance(value, np.generic) else value
 
 
 def enter_directory(comm: Comm, imagename: str, *, break_lock: bool = False) -> RunDirectory:
