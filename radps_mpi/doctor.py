@@ -261,11 +261,15 @@ def _fftw() -> Finding:
 
 def _numba() -> Finding:
     import numba
+    from radps_kernels.vectors import register_bytes
 
     config: Any = numba.config
     cache = config.CACHE_DIR
     folder = Path(cache) if cache else Path(__file__).parent
-    text = f"numba {numba.__version__}, {_count(_threads(), 'thread')}, cache in {cache or 'the package folders'}"
+    text = (
+        f"numba {numba.__version__}, vectors of {register_bytes()} bytes, {_count(_threads(), 'thread')}, "
+        f"cache in {cache or 'the package folders'}"
+    )
     if not _is_writable(folder):
         return _warning(
             "numba",

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 import numba.extending
 from llvmlite import ir
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 
 intrinsic: Any = numba.extending.intrinsic
 """numba's decorator; its declared type counts the typing context among the arguments of a call."""
 
 
 def register_bytes() -> int:
-    """Bytes of this processor's vector registers, the width that the kernels are compiled for."""
-    return 64 if llvm.get_host_cpu_features().get("avx512f", False) else 32
+    """Bytes of the vector registers that numba compiles for: 64 where its target's features have AVX-512, else 32.
+
+    The target is this processor, or what NUMBA_CPU_NAME, NUMBA_CPU_FEATURES and NUMBA_ENABLE_AVX make of it.
+    """
+    _triple, _name, features = cpu_target.target_context.codegen().magic_tuple()
+    return 64 if "+avx512f" in features.split(",") else 32
 
 
 class Vectors:

@@ -15,7 +15,8 @@ _NO_LIMIT_BYTES = 1 << 60
 """Version 1 control groups write a huge number where there is no limit."""
 
 VECTOR_FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "asimd", "sve")
-"""Processor flags that decide how fast, and with which rounding, the kernels run."""
+"""Processor flags that decide how fast, and with which rounding, the kernels run, unless numba is told to compile for another
+processor (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES)."""
 
 PACKAGES = ("radps-mpi", "numpy", "numba", "llvmlite", "pyfftw", "h5py", "mpi4py", "astropy", "python-casacore")
 """Whose version may decide a run's numbers, or whether it runs at all."""
