@@ -1,4 +1,4 @@
-"""Transforms of several lanes: each lane's bits are those that it has among fewer."""
+"""Transforms of several lanes: each lane's bits are those that it has among fewer, and with vectors of any width."""
 
 from __future__ import annotations
 
@@ -30,3 +30,25 @@ def test_eight_lanes_have_the_bits_that_they_have_among_sixteen(size: int) -> No
         sixteen.from_images(whole, back)
         eight.from_images(part, half_back)
         assert half_back.tobytes() == np.ascontiguousarray(back[..., 8:]).tobytes()
+
+
+@pytest.mark.parametrize("nlane", [16, 1])
+@pytest.mark.parametrize(("dtype", "widths"), [(np.float32, (16, 8, 1)), (np.float64, (8, 4))], ids=["single", "double"])
+def test_bits_do_not_depend_on_the_vector_width(nlane: int, dtype: type, widths: tuple[int, ...]) -> None:
+    """On planes whose rows and columns leave some over beside whole vectors, of the full uv plane and of a part of it."""
+    size, ny, nx = (96, 84), 43, 38
+    random = np.random.default_rng(4)
+    correction = random.uniform(1.0, 2.0, ny), random.uniform(1.0, 2.0, nx)
+    for plane in (size, (70, 58)):
+        transforms = [
+            HalfPlaneTransform(size, plane, nlane, 5, correction, np.dtype(dtype), width=width) for width in widths
+        ]
+        grid = random.standard_normal(transforms[0].grid_shape).astype(dtype)
+        sky = random.standard_normal(transforms[0].image_shape).astype(dtype)
+        images, back = [np.empty_like(sky) for _ in widths], [np.empty_like(grid) for _ in widths]
+        for transform, image, plane_of_sky in zip(transforms, images, back, strict=True):
+            transform.to_images(grid.copy(), image)
+            transform.from_images(sky, plane_of_sky)
+        assert len({image.tobytes() for image in images}) == 1
+        assert len({plane_of_sky.tobytes() for plane_of_sky in back}) == 1
+        assert np.isfinite(images[0]).all() and np.ptp(images[0]) > 1.0
