@@ -95,10 +95,14 @@ def test_a_lane_keeps_its_bits_when_its_neighbours_fall_on_other_cells() -> None
     assert not np.array_equal(both[0][..., 6:], both[1][..., 6:])
 
 
-def test_bits_do_not_depend_on_the_vector_width() -> None:
-    given, grid = samples(16, 1e-3), random_grid(16)
-    assert np.array_equal(grid_lanes(given, width=16), grid_lanes(given, width=8))
-    assert np.array_equal(degrid_lanes(given, grid, width=16), degrid_lanes(given, grid, width=8))
+@pytest.mark.parametrize(("dtype", "widths"), [(np.float32, (16, 8)), (np.float64, (8, 4))], ids=["single", "double"])
+def test_bits_do_not_depend_on_the_vector_width(dtype: type, widths: tuple[int, int]) -> None:
+    """AVX-512 and AVX2."""
+    given, grid = samples(16, 1e-3), random_grid(16, dtype)
+    one, other = (grid_lanes(given, dtype, width) for width in widths)
+    assert np.array_equal(one, other)
+    one, other = (degrid_lanes(given, grid, width) for width in widths)
+    assert np.array_equal(one, other)
 
 
 def test_samples_without_a_place_are_harmless() -> None:
