@@ -104,6 +104,7 @@ def make_plan(
     work, notes = _work(comm, description, request, [run for _, run in runs])
     here = with_host(machine)
     corrections = corrections_from([run for _, run in runs], here)
+    notes += _of_other_processors(runs, here)
     threads = config.parallel.threads if "threads" in flat else 0
     if threads > here.cores_per_node:
         raise UsageError(f"threads: {threads} of a rank are more than the {here.cores_per_node} cores of a node")
@@ -124,13 +125,23 @@ def make_plan(
 
 
 def with_host(machine: Machine) -> Machine:
-    """With this machine's cores and memory where the file doesn't say."""
+    """With this machine's cores, memory and processor where the file doesn't say."""
     installed, available = host.memory_of_host_bytes()
     limits = [limit for limit in (available or installed, *host.memory_limits_bytes().values()) if limit]
     return replace(
         machine, cores_per_node=machine.cores_per_node or len(host.cores_allowed()),
         memory_per_node_bytes=machine.memory_per_node_bytes or min(limits, default=1 << 30),
+        processor=machine.processor or host.cpu_model(),
     )
+
+
+def _of_other_processors(runs: Sequence[tuple[str, MeasuredRun]], machine: Machine) -> list[str]:
+    """A note where times of measured runs aren't used."""
+    others = sorted({run.processor or "an unknown one" for _, run in runs if run.processor != machine.processor})
+    if not others:
+        return []
+    return [f"times measured on another processor ({', '.join(others)}) aren't used, their memory is: the plan is for "
+            f"{machine.processor} (processor in the machine file says for which)"]
 
 
 def _visibilities_per_channel(d: Description) -> float:
@@ -193,16 +204,18 @@ def _runs_to_learn_from(config: RunConfig, request: Request) -> list[tuple[str, 
 
 def measured_runs(root: Path) -> list[MeasuredRun]:
     """The runs of a run directory that went from beginning to end in one job, and are described as this version does."""
-    runs, begun = [], ""
+    runs, begun, processor = [], "", ""
     for event in read_provenance(root):
         if not isinstance(event, dict):
             continue  # damaged: of what it says nothing more is known
         entry = event.get("measured") if event.get("event") == "finished" and begun == "started" else None
         if event.get("event") != IMAGING:
             begun = str(event.get("event"))
+        if event.get("event") == "started":
+            processor = str(event.get("processor", ""))
         if isinstance(entry, dict):
             try:
-                runs.append(run_of_entry(entry))
+                runs.append(replace(run_of_entry(entry), processor=processor))
             except (DataError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
                 continue  # another version's, or damaged
     return runs

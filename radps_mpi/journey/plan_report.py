@@ -54,7 +54,7 @@ def _machine(plan: Plan, source: str) -> list[str]:
     m = plan.machine
     lines = [f"machine: {source}; {m.cores_per_node} cores and {human_bytes(m.memory_per_node_bytes)} per node"]
     if plan.learned_from:
-        factors = ", ".join(f"{name} x {value:.2f}" for name, value in plan.corrections.seconds.items())
+        factors = ", ".join(f"{name} x {value:.2f}" for name, value in plan.corrections.seconds.items()) or "no times"
         runs = ", ".join(dict.fromkeys(plan.learned_from))
         lines.append(f"learned from {len(plan.learned_from)} runs in {runs}: {factors}, memory x {plan.corrections.memory:.2f}")
     return lines

@@ -27,6 +27,8 @@ class MeasuredRun:
     seconds: Mapping[str, float]
     span_seconds: Mapping[str, float]
     peak_memory_bytes: int
+    processor: str = ""
+    """As :attr:`radps_mpi.planning.machine_constants.Machine.processor`."""
 
 
 def quickest(runs: Sequence[MeasuredRun]) -> MeasuredRun:

@@ -16,14 +16,16 @@ _FARTHEST = 5.0
 
 
 def corrections_from(runs: Sequence[MeasuredRun], machine: Machine) -> Corrections:
-    """Factors from ``runs`` on this machine. Starting is left out: a process that images twice has started once."""
+    """Factors of memory from all ``runs``, of time from those on the machine's processor. Starting is left out: a process that
+    images twice has started once."""
     if not runs:
         return NO_CORRECTIONS
     predicted = [predict(run.work, machine, run.layout) for run in runs]
+    alike = [(run, p) for run, p in zip(runs, predicted, strict=True) if run.processor == machine.processor]
     factors = {}
     for name in PARTS:
-        spent = sum(run.seconds.get(name, 0.0) for run in runs)
-        expected = sum(p.part(name).seconds for p in predicted)
+        spent = sum(run.seconds.get(name, 0.0) for run, _ in alike)
+        expected = sum(p.part(name).seconds for _, p in alike)
         if name != STARTING and min(spent, expected) >= _LEAST_S:
             factors[name] = _bounded(spent / expected)
     above = [max(1.0, run.peak_memory_bytes - p.memory.base_bytes) for run, p in zip(runs, predicted, strict=True)]

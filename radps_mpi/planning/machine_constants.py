@@ -34,6 +34,9 @@ class Machine:
     """
 
     calibrated: str = field(default="", metadata={"meaning": "when, on which processor; empty for built-in values"})
+    processor: str = field(
+        default="", metadata={"meaning": "of the nodes, by its name in /proc/cpuinfo; empty for the planning process's"}
+    )
     cores_per_node: int = _c(0, "0 is as many as the planning process may use")
     memory_per_node_bytes: int = _c(0, "0 is what the planning process may use")
     base_memory_bytes: float = _c(251e6, "of a rank before it has data: Python, libraries, compiled kernels")

@@ -12,7 +12,7 @@ from radps_mpi.planning.machine_constants import Machine, default_path, machine_
 
 
 def test_a_machine_file_gives_back_the_machine(tmp_path: Path) -> None:
-    machine = replace(Machine(), calibrated="today", start_s=3.25, cores_per_node=128)
+    machine = replace(Machine(), calibrated="today", processor="Some @ 2.50GHz", start_s=3.25, cores_per_node=128)
     write_machine(tmp_path / "new" / "machine.toml", machine)
     assert read_machine(tmp_path / "new" / "machine.toml") == machine
 

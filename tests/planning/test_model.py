@@ -198,6 +198,13 @@ def test_a_measured_run_corrects_the_next_plan() -> None:
     assert corrections.memory == pytest.approx(1.0)
 
 
+def test_times_of_another_processor_teach_nothing_but_memory_does() -> None:
+    run = replace(measured_run(MACHINE, work()), processor="Other @ 2 GHz", peak_memory_bytes=10**10)
+    corrections = corrections_from([run], MACHINE)
+    assert corrections.seconds == {} and corrections.memory > 2.0
+    assert corrections_from([run], replace(MACHINE, processor=run.processor)).seconds.keys() >= {FIRST, PRODUCTS}
+
+
 def test_of_repeats_the_quickest_parts_count() -> None:
     run = measured_run(MACHINE, work())
     disturbed = replace(run, seconds={name: spent + 1.0 for name, spent in run.seconds.items()})
