@@ -25,7 +25,7 @@ import numpy as np
 
 from radps_mpi.config import RunConfig
 from radps_mpi.decomposition import LANES
-from radps_mpi.errors import StorageError
+from radps_mpi.errors import StorageError, printable
 from radps_mpi.io.durable import naming
 from radps_mpi.io.run_status import now_text, read_provenance
 from radps_mpi.journey.plan import run_of_entry, with_host
@@ -35,6 +35,7 @@ from radps_mpi.planning import machine as host
 from radps_mpi.planning.fitting import MeasuredRun, fit_fixed, fit_machine, fit_rows, quickest
 from radps_mpi.planning.machine_constants import Machine
 from radps_mpi.simulation.config import SimulationConfig
+from radps_mpi.streams import tell
 
 _REPEATS = 3
 _MB = 1 << 20
@@ -44,11 +45,17 @@ _SKY = '[[component]]\noffset = ["2arcsec", "-1arcsec"]\nflux = "1Jy"\n'
 _TINY, _DATA = (8, 8, 3), (32, 43, 24)
 """Channels (more for several ranks), antennas, integrations."""
 
+_NOT_ALONE = "start-up, fixed costs and an idle rank's memory are built-in values, since a job of one rank failed"
+
 _ROUNDS = 3
 """Of fitting what is computed and what is fixed in turn: each needs the other."""
 
-_OF_THE_JOB = ("PMIX_", "OMPI_", "PRTE_", "PMI_", "MPI4PY_RC")
-"""Variables by which a process belongs to an MPI job."""
+_OF_THE_JOB = (
+    "PMIX_", "OMPI_", "PRTE_", "PMI_", "MPI4PY_RC", "SLURM_STEP", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID",
+    "SLURM_TASK_PID",
+)
+"""Variables by which a process belongs to an MPI job, or to the step of a batch job that started its ranks: a job of its own
+would miss the others. What the batch job has of memory and time stays."""
 
 
 def calibrate(comm: Comm, folder: Path) -> Machine:
@@ -62,7 +69,8 @@ def calibrate(comm: Comm, folder: Path) -> Machine:
     scratch = Path(on_root(comm, f"making scratch space in {folder}", lambda: _scratch(folder)))
     try:
         with _ended_by_signals():
-            machine = Machine(calibrated=f"{now_text()} on {host.cpu_model()}, {comm.size} ranks")
+            processor = host.cpu_model()
+            machine = Machine(calibrated=f"{now_text()} on {processor}, {comm.size} ranks", processor=processor)
             machine = replace(machine, memory_bytes_s=_memory_bytes_s(comm), **_disk(comm, scratch), **_network(comm))
             machine = _measure_runs(comm, scratch, machine)
         comm.Barrier()  # nobody is at work on the files any more
@@ -175,12 +183,19 @@ def _measure_runs(comm: Comm, scratch: Path, machine: Machine) -> Machine:
         (data[0], {"imsize": 256, "specmode": "mfs"}),
     )
     runs = [quickest([_run(comm, scratch, path, parameters) for _ in range(_REPEATS)]) for path, parameters in jobs]
-    from_store, from_set, of_rows = on_root(
+    alone, why_not = on_root(
         comm, "measuring jobs of one rank", lambda: _jobs_of_one_rank(scratch, (*tiny, data[1]))
     )
     here = with_host(machine)
     for _ in range(_ROUNDS):
-        here = fit_rows(fit_fixed(fit_machine(here, runs), from_store, from_set), of_rows)
+        here = fit_machine(here, runs)
+        if alone:
+            from_store, from_set, of_rows = alone
+            here = fit_rows(fit_fixed(here, from_store, from_set), of_rows)
+    if why_not:
+        here = replace(here, calibrated=f"{here.calibrated}; {_NOT_ALONE}: {why_not}")
+        if comm.rank == 0:
+            tell(f"radps: warning: {_NOT_ALONE}: {why_not}\n")
     return replace(here, cores_per_node=0, memory_per_node_bytes=0)
 
 
@@ -212,14 +227,27 @@ def _run(comm: Comm, scratch: Path, path: Path, parameters: dict[str, Any]) -> M
     return measured
 
 
-def _jobs_of_one_rank(scratch: Path, paths: Sequence[Path]) -> list[MeasuredRun | None]:
-    _alone(scratch, paths[-1], 1)  # the first may compile
-    return [_alone(scratch, path, _REPEATS) for path in paths]
+def _jobs_of_one_rank(scratch: Path, paths: Sequence[Path]) -> tuple[list[MeasuredRun], str]:
+    """The jobs, and ""; or none, and why one failed."""
+    try:
+        _alone(scratch, paths[-1], 1)  # the first may compile
+        return [_alone(scratch, path, _REPEATS) for path in paths], ""
+    except _FailedAloneError as error:
+        return [], str(error)
 
 
-def _alone(scratch: Path, path: Path, repeats: int) -> MeasuredRun | None:
-    """The quickest of some jobs of one rank in processes of their own, which pay for imports and the loading of kernels; None
-    where a process can't be a job by itself."""
+class _FailedAloneError(Exception):
+    """A process couldn't be a job by itself: here ends what can be measured in that way, but not the calibration."""
+
+
+def _alone(scratch: Path, path: Path, repeats: int) -> MeasuredRun:
+    """The quickest of some jobs of one rank in processes of their own, which pay for imports and the loading of kernels.
+
+    Raises
+    ------
+    _FailedAloneError
+        With the last line of what it wrote.
+    """
     imagename = scratch / "alone"
     config = scratch / "alone.toml"
     more = {"imsize": 64, "niter": 10}
@@ -228,9 +256,10 @@ def _alone(scratch: Path, path: Path, repeats: int) -> MeasuredRun | None:
     runs = []
     for _ in range(repeats):
         command = [sys.executable, "-m", "radps_mpi", "image", "--config", str(config)]
-        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode != 0:
-            return None
+            last = (done.stderr.strip().splitlines() or ["it wrote nothing"])[-1]
+            raise _FailedAloneError(f"exit status {done.returncode}, {printable(last[:200])}")
         runs.append(_read_run(imagename, timeline=False))
     return quickest(runs)
 

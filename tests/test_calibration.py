@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 
@@ -25,14 +26,34 @@ def test_a_calibration_measures_all_that_one_rank_can_and_leaves_no_file(
     monkeypatch.setattr(calibration, "_REPEATS", 1)
     monkeypatch.setattr(calibration, "_DATA", (16, 16, 12))
     monkeypatch.setattr(calibration, "_DISK_MB", 8)
-    machine = calibration.calibrate(parallel.world(), tmp_path)
+    comm = parallel.world()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")  # a process of its own would look for the other three
+    machine = calibration.calibrate(comm, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert "1 ranks" in machine.calibrated
+    assert "1 ranks" in machine.calibrated and "failed" not in machine.calibrated
     kept = {f.name for f in fields(Machine) if getattr(machine, f.name) == getattr(Machine(), f.name)}
     assert kept <= GUESSED | {"plane_per_lane"}
     assert 50e6 < machine.base_memory_bytes < 2e9
     assert 0.1 < machine.start_s < 60.0
-    assert all(getattr(machine, f.name) >= 0 for f in fields(Machine) if f.name != "calibrated")
+    assert all(getattr(machine, f.name) >= 0 for f in fields(Machine) if f.type == "float")
+    assert machine.processor and machine.processor in machine.calibrated
+
+
+def test_a_job_of_one_rank_knows_nothing_of_the_job_that_starts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("SLURM_STEP_NUM_TASKS", "SLURM_STEPID", "SLURM_PROCID", "OMPI_COMM_WORLD_SIZE", "SLURM_MEM_PER_NODE"):
+        monkeypatch.setenv(name, "64")
+    kept: list[dict[str, str]] = []
+
+    def refused(command: list[str], env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        kept.append(env)
+        return subprocess.CompletedProcess(command, 70, "", "radps: starting\nradps: error: no \x1bsuch rank\n")
+
+    monkeypatch.setattr(calibration.subprocess, "run", refused)
+    runs, why = calibration._jobs_of_one_rank(tmp_path, [tmp_path / "a.vis.h5"])
+    assert runs == [] and why == "exit status 70, radps: error: no \\x1bsuch rank"
+    assert {name for name in kept[0] if name.startswith(("SLURM_", "OMPI_"))} == {"SLURM_MEM_PER_NODE"}
 
 
 def test_a_folder_that_is_not_there_is_an_error_of_storage(tmp_path: Path) -> None:

@@ -159,11 +159,9 @@ def _per_lane(machine: Machine, run: MeasuredRun) -> float:
     return max(1.0, (run.span_seconds.get("grid", 0.0) - cells * machine.clear_ns_per_cell) / (taps * machine.grid_ns_per_tap))
 
 
-def fit_fixed(machine: Machine, from_store: MeasuredRun | None, from_set: MeasuredRun | None) -> Machine:
+def fit_fixed(machine: Machine, from_store: MeasuredRun, from_set: MeasuredRun) -> Machine:
     """Fixed seconds of the parts and the memory of an idle rank: what jobs with next to no data take, from a visibility store
-    and from a MeasurementSet, beyond what they compute. None: as they are."""
-    if from_store is None or from_set is None:
-        return machine
+    and from a MeasurementSet, beyond what they compute."""
     names = {
         model.STARTING: "start_s", model.LAYOUT: "layout_fixed_s", model.FIRST: "first_fixed_s", model.MINOR: "minor_fixed_s",
         model.MAJOR: "major_fixed_s", model.PRODUCTS: "products_fixed_s",
@@ -186,10 +184,8 @@ def fit_fixed(machine: Machine, from_store: MeasuredRun | None, from_set: Measur
     )
 
 
-def fit_rows(machine: Machine, run: MeasuredRun | None) -> Machine:
+def fit_rows(machine: Machine, run: MeasuredRun) -> Machine:
     """What a row costs in ingest, from what a job from a MeasurementSet took for it beyond the machine's other constants."""
-    if run is None:
-        return machine
     bare = replace(machine, ingest_us_per_row=0.0)
     left_s = run.seconds[model.INGEST] - model.predict(run.work, bare, run.layout).part(model.INGEST).seconds
     return replace(machine, ingest_us_per_row=max(0.0, 1e6 * left_s / run.work.rows))
