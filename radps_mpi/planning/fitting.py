@@ -74,13 +74,13 @@ def _reading(w: Work, _: Machine) -> list[float]:
 
 
 def _density(w: Work, _: Machine) -> list[float]:
-    pixels = float(w.pixels * w.planes_per_block * w.blocks)
+    pixels = float(w.groups * w.pixels * w.planes_per_block * w.blocks)
     return [1e-9 * _visibilities(w), 1e-9 * pixels] if w.density else [0.0, 0.0]
 
 
 def _gridding(w: Work, _: Machine) -> list[float]:
     taps = _visibilities(w) * w.support * (w.support + 4)
-    return [(1 + model.PSF_SHARE) * 1e-9 * taps, 2e-9 * w.blocks * w.grid_bytes / (2 * w.real_bytes)]
+    return [(1 + model.PSF_SHARE) * 1e-9 * taps, 2e-9 * w.blocks * w.grids_touched * w.grid_bytes / (2 * w.real_bytes)]
 
 
 def _minor(w: Work, _: Machine) -> list[float]:
@@ -151,7 +151,8 @@ def _taps(w: Work) -> float:
 
 
 def _cleared_s(machine: Machine, w: Work) -> float:
-    return 1e-9 * machine.clear_ns_per_cell * w.cycles * w.line_blocks * w.grid_bytes / (2 * w.real_bytes)
+    grids = w.cycles * w.line_blocks * w.grids_touched
+    return 1e-9 * machine.clear_ns_per_cell * grids * w.grid_bytes / (2 * w.real_bytes)
 
 
 def _per_lane(machine: Machine, run: MeasuredRun) -> float:

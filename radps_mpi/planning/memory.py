@@ -24,6 +24,10 @@ _HEAP_PLANES = 6
 _PRODUCT_PLANES = 16
 """Planes alive while one channel's products are made: model, residual, PSF, beam, image, their transforms, swapped bytes."""
 
+_STRIP_BYTES, _PAIR_BYTES = 640 << 10, 512 << 10
+"""Buffers of a thread that transforms, for strips along v and for pairs of rows along u (imaging/fourier.py); larger where one
+line of all lanes takes more. Measured up to 32 threads: 1.0 to 1.2 MB each, so a thread takes next to nothing beside them."""
+
 _MINOR_PLANES = 9
 """Of a minor cycle: residual, PSF, both again in tiles and with margins, models, mask."""
 
@@ -43,13 +47,14 @@ class RankMemory:
         return self.base_bytes + max(self.parts_bytes.values())
 
 
-def rank_memory(work: Work, machine: Machine, ranks: int, share_bytes: float) -> RankMemory:
+def rank_memory(work: Work, machine: Machine, ranks: int, share_bytes: float, threads: int = 1) -> RankMemory:
     """Memory of the rank with the most to do.
 
     Parameters
     ----------
     ranks : of the job.
     share_bytes : what the rank may use; a part of it is for visibilities kept between major cycles.
+    threads : of the rank. What one takes is in the measured base.
     """
     team = _ranks_per_block(work, ranks)
     blocks = -(-work.blocks // ranks)
@@ -66,7 +71,7 @@ def rank_memory(work: Work, machine: Machine, ranks: int, share_bytes: float) ->
         "minor cycle": kept + _MINOR_PLANES * work.plane_bytes if work.cycles else 0.0,
         "products": kept + _PRODUCT_PLANES * work.plane_bytes,
     }
-    base = machine.base_memory_bytes + _CHANNEL_BYTES * work.channels
+    base = machine.base_memory_bytes + _CHANNEL_BYTES * work.channels + (threads - 1) * _of_a_thread(work)
     return RankMemory(base + (machine.ingest_memory_bytes if work.from_measurement_sets else 0.0), kept, parts)
 
 
@@ -78,6 +83,12 @@ def _tree_depth(work: Work, team: int) -> int:
     """Partial sums alive: one, or one more than the levels of this rank's share of the tree."""
     leaves = -(-work.groups // team)
     return 1 if leaves == 1 else 1 + max(leaves - 1, 0).bit_length()
+
+
+def _of_a_thread(work: Work) -> float:
+    line_bytes = 4 * work.real_bytes * work.planes_per_block  # complex, in and out
+    strips, pairs = max(_STRIP_BYTES, line_bytes * work.padded_v), max(_PAIR_BYTES, line_bytes * work.padded_u)
+    return float(strips + pairs)
 
 
 def _cube(work: Work) -> float:

@@ -1,7 +1,7 @@
 """Seconds of every part of a run on a machine: a cost per block and cycle, shared among ranks as the program shares it.
 
-Each part of a run is what one rank computes, what the ranks of a node can move through its memory, and what the disks take;
-the names of the parts are those that a run measures (``provenance.json``).
+Each part of a run is what one rank computes, what the ranks of a node can move through its memory, what the ranks of a team
+send each other, and what the file system takes; the names of the parts are those that a run measures (``provenance.json``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ from dataclasses import dataclass, field, replace
 from radps_mpi.planning.machine_constants import Machine
 from radps_mpi.planning.memory import RankMemory, rank_memory
 from radps_mpi.planning.resources import cache_bytes
+from radps_mpi.planning.sharing import Sharing
+from radps_mpi.planning.storage import (
+    Storage,
+    read_by_minor_cycles_bytes,
+    read_by_products_bytes,
+    read_from_store_bytes,
+)
 from radps_mpi.planning.work import Work
 
 STARTING = "starting"
@@ -35,15 +42,23 @@ PSF_SHARE = 0.6
 HALVES_GAIN = 1.25
 """By so much major cycles have to be quicker in halves of blocks to be worked in them."""
 
+HALF_COSTS = 0.7
+"""Half a block over a block, as the program expects before it has measured one."""
+
 _NOT_HIDDEN = 0.25
-"""Of the shorter one of computing and writing, which go on at the same time; measured on one rank and on two."""
+"""Of the shorter one of computing and storage, which go on at the same time; measured for writing, on one rank and on two, and
+taken for reading, which was not measured from a disk."""
 
 _MINOR_GROWTH = 0.65
 """Only tiles that may hold the next peak are touched, and a larger mask has fewer of those: at 512^2 an iteration takes 1.05,
 4.7, 10.2 and 17.5 us where the mask has 1, 10, 30 and 100 % of the pixels."""
 
 _THREAD_GAIN = 0.9
-"""Of a thread more in the transforms, of what it could gain."""
+"""Of a thread more in transforms and in restoring, of what it could gain: a guess, not measured."""
+
+
+_RESTORING_SHARE = 0.45
+"""Of what the products of a CLEANed channel take, the convolution: 0.47 and 0.43 of the processor time at 512^2 and 1024^2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +144,18 @@ def predict(
     ``minor_by_block`` deals minor cycles out by block instead of by channel: what the program doesn't do, for comparison.
     """
     share = work.memory_per_rank_bytes or machine.memory_per_node_bytes / layout.ranks_per_node
-    memory = rank_memory(work, machine, layout.ranks, share)
-    cost = _Costs(work, machine, layout, cache_bytes(int(share)))
+    memory = rank_memory(work, machine, layout.ranks, share, layout.threads)
+    memory = replace(memory, parts_bytes={k: corrections.memory * v for k, v in memory.parts_bytes.items()})
+    spare = machine.memory_per_node_bytes - layout.ranks_per_node * memory.peak_bytes
+    files_bytes = float(work.store_bytes + work.written_state_bytes)
+    storage = Storage(machine, min(layout.nodes, layout.ranks), spare, files_bytes)
+    cost = _Costs(work, machine, layout, cache_bytes(int(share)), storage)
     made = (
         cost.starting(), cost.ingest(), cost.plan(), cost.first_images(), cost.minor_cycles(minor_by_block),
         cost.major_cycles(), cost.products(),
     )
     parts = tuple(_corrected(part, corrections.seconds.get(part.name, 1.0)) for part in made)
-    corrected = replace(memory, parts_bytes={k: corrections.memory * v for k, v in memory.parts_bytes.items()})
-    return Prediction(layout, parts, corrected, _cores_taken(machine, layout, corrected))
+    return Prediction(layout, parts, memory, _cores_taken(machine, layout, memory))
 
 
 def _cores_taken(machine: Machine, layout: Layout, memory: RankMemory) -> int:
@@ -152,11 +170,23 @@ def _corrected(part: Part, factor: float) -> Part:
     return replace(part, seconds=factor * part.seconds, busy_rank_seconds=factor * part.busy_rank_seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Seconds of one block: ``rows_s`` of work on rows, which a team shares, ``each_s`` that every rank of it repeats,
+    ``image_s`` that one rank does alone; ``grids`` move through memory, and each step of a team sends ``sent_bytes``."""
+
+    rows_s: float
+    each_s: float
+    image_s: float
+    grids: int
+    sent_bytes: float
+
+
 class _Costs:
     """The arithmetic of one work on one machine with one layout."""
 
-    def __init__(self, work: Work, machine: Machine, layout: Layout, cache_limit_bytes: int) -> None:
-        self.w, self.m, self.layout, self._cache_limit = work, machine, layout, cache_limit_bytes
+    def __init__(self, work: Work, machine: Machine, layout: Layout, cache_limit_bytes: int, storage: Storage) -> None:
+        self.w, self.m, self.layout, self._cache_limit, self._storage = work, machine, layout, cache_limit_bytes, storage
 
     # Of one block, whole, on one rank --------------------------------------------------------------------------------
 
@@ -178,12 +208,13 @@ class _Costs:
         return min(self.m.plane_per_lane, max(1.0, 16 / self.w.block_channels))
 
     def read_s(self) -> float:
-        """Stored visibilities to weighted image channels."""
+        """Stored visibilities to weighted image channels; each row group counts into a density of its own."""
         w, m = self.w, self.m
         native = w.rows * (w.native_channels if w.continuum else w.native_per_block) * w.polarisations
         ns = m.read_ns_per_sample * (native + self.visibilities) + m.weight_ns_per_visibility * self.visibilities
         if w.density:
-            ns += m.density_ns_per_visibility * self.visibilities + m.density_ns_per_pixel * w.pixels * w.planes_per_block
+            pixels = w.groups * w.pixels * w.planes_per_block
+            ns += m.density_ns_per_visibility * self.visibilities + m.density_ns_per_pixel * pixels
         return 1e-9 * ns
 
     def transform_s(self) -> float:
@@ -192,41 +223,34 @@ class _Costs:
         along_v = w.padded_v * (w.plane_u // 2 + 1) * math.log2(w.padded_v)
         along_u = w.padded_u * (w.ny // 2) * math.log2(w.padded_u)
         points = w.planes_per_block * (along_v + along_u) * w.real_bytes / 4
-        threads = 1.0 + _THREAD_GAIN * (self.layout.threads - 1)
-        return 1e-9 * self.m.transform_ns_per_point * points / threads
+        return 1e-9 * self.m.transform_ns_per_point * points / self._threads_worth
+
+    @property
+    def _threads_worth(self) -> float:
+        return 1.0 + _THREAD_GAIN * (self.layout.threads - 1)
 
     def clear_s(self) -> float:
-        """A grid of zeros."""
-        return 1e-9 * self.m.clear_ns_per_cell * self.w.grid_bytes / (2 * self.w.real_bytes)
-
-    def moved_s(self, grids: int) -> float:
-        """What a block's grids take of the node's memory bandwidth, if all its ranks move theirs at once."""
-        touched = grids * _GRID_TOUCHES * self.w.grid_bytes
-        return touched * self.layout.ranks_per_node / self.m.memory_bytes_s
+        """The zeros that the row groups of a block begin with, and the sums of their grids."""
+        return 1e-9 * self.m.clear_ns_per_cell * self.w.grids_touched * self.w.grid_bytes / (2 * self.w.real_bytes)
 
     # Sharing ---------------------------------------------------------------------------------------------------------
 
-    def shared(self, blocks: int, grids: int, on_rows_s: float, on_image_s: float) -> tuple[float, float, str]:
-        """(wall seconds, rank-seconds of work, what holds it up) of ``blocks`` blocks, each with work on rows, which a team
-        shares, and on its images, which one rank does."""
-        ranks = self.layout.ranks
-        whole = max(on_rows_s + on_image_s, self.moved_s(grids))
-        limit = "memory bandwidth" if whole > on_rows_s + on_image_s else "computing"
-        if blocks >= ranks:
-            rounds = -(-blocks // ranks)
-            uneven = rounds * ranks / blocks > 1.1
-            return rounds * whole, blocks * whole, "uneven blocks" if uneven and limit == "computing" else limit
-        team = max(1, min(ranks // blocks, self.w.groups))
-        share = -(-self.w.groups // team) / self.w.groups
-        reduce_s = grids / 2 * math.ceil(math.log2(team)) * (self.w.grid_bytes / self.m.network_bytes_s) if team > 1 else 0.0
-        seconds = max(on_rows_s * share + on_image_s, self.moved_s(grids)) + reduce_s
-        return seconds, blocks * whole, "fewer blocks than ranks" if blocks * team < 0.9 * ranks else limit
+    def _sharing(self, blocks: int) -> Sharing:
+        return Sharing(blocks, self.layout.ranks, self.layout.ranks_per_node, self.w.groups)
 
-    def disk_s(self, nbytes: float, *, read: bool = False) -> float:
-        """Moving bytes between all nodes and their file system."""
-        node = self.m.disk_read_bytes_s if read else self.m.disk_write_bytes_s
-        nodes = min(self.layout.nodes, self.layout.ranks)
-        return nbytes / min(self.m.file_system_bytes_s, nodes * node)
+    def shared(self, blocks: int, block: _Block) -> tuple[float, float, str]:
+        """(wall seconds, rank-seconds of work, what holds it up) of ``blocks`` blocks like this one."""
+        s = self._sharing(blocks)
+        computing = block.rows_s * s.share_of_rows + block.each_s + block.image_s
+        moving = block.grids * _GRID_TOUCHES * self.w.grid_bytes * s.busy_on_a_node / self.m.memory_bytes_s
+        sending = s.steps * block.sent_bytes / self.m.network_bytes_s
+        causes = (
+            (moving > computing, "memory bandwidth"), (sending > computing, "messages"), (s.is_uneven, "uneven blocks"),
+            (s.leaves_ranks_idle, "fewer blocks than ranks"), (True, "computing"),
+        )
+        limit = next(cause for holds, cause in causes if holds)
+        busy = blocks * (block.rows_s + block.each_s + block.image_s)
+        return s.rounds * (max(computing, moving) + sending), busy, limit
 
     def commits_s(self, work_s: float) -> float:
         """Commits of a part: one a minute, and one at its end."""
@@ -253,11 +277,11 @@ class _Costs:
         return self._part(STARTING, (0.0, 0.0, ""), 0.0, self.m.start_s + survey_s + storm_s, commits=False)
 
     def ingest(self) -> Part:
-        """The corner turn, where the inputs are MeasurementSets."""
+        """The corner turn, where the inputs are MeasurementSets: as large as the store, and in nobody's memory yet."""
         if not self.w.from_measurement_sets:
             return Part(INGEST, 0.0, 0.0, "")
         busy = 1e-9 * self.m.ingest_ns_per_sample * self.w.samples
-        disk = self.disk_s(self.w.store_bytes)
+        disk = self._storage.read_s(self.w.store_bytes) + self._storage.write_s(self.w.store_bytes)
         fixed = self.m.ingest_fixed_s + 1e-6 * self.m.ingest_us_per_row * self.w.rows
         return self._part(INGEST, (busy / self.layout.ranks, busy, "computing"), disk, fixed, commits=False)
 
@@ -268,16 +292,19 @@ class _Costs:
         return self._part(LAYOUT, (0.0, 0.0, ""), 0.0, fixed, commits=False)
 
     def first_images(self) -> Part:
-        """PSFs, beams and dirty images."""
-        w, m = self.w, self.m
+        """PSFs, beams and dirty images; a store that is there from before is in nobody's memory yet."""
+        w, m, disks = self.w, self.m, self._storage
         rows = self.read_s() + 2 * self.clear_s() + (1 + PSF_SHARE) * 1e-9 * m.grid_ns_per_tap * self.taps
         planes = w.planes_per_block * (1e-9 * m.psf_ns_per_pixel * w.pixels + 1e-3 * m.psf_fixed_ms)
-        shared = self.shared(w.blocks, 2, rows, 2 * self.transform_s() + planes)
-        return self._part(FIRST, shared, self.disk_s(2 * w.channels * w.plane_bytes), m.first_fixed_s)
+        sent = 2 * w.grid_bytes + 2 * w.density_bytes  # summed, and the density sent back
+        shared = self.shared(w.blocks, _Block(rows, 0.0, 2 * self.transform_s() + planes, 2, sent))
+        held = disks.held_of_others if w.from_measurement_sets else 0.0
+        disk = disks.read_s(read_from_store_bytes(w, w.blocks), held) + disks.write_s(2 * w.channels * w.plane_bytes)
+        return self._part(FIRST, shared, disk, m.first_fixed_s)
 
     def minor_cycles(self, by_block: bool) -> Part:
         """All of them."""
-        w, m, ranks = self.w, self.m, self.layout.ranks
+        w, m, ranks, disks = self.w, self.m, self.layout.ranks, self._storage
         if not w.cycles:
             return Part(MINOR, 0.0, 0.0, "")
         plane = 1e-9 * m.minor_ns_per_pixel * w.pixels * w.cycles
@@ -286,42 +313,62 @@ class _Costs:
         busy = channel * w.line_channels
         dealt = -(-w.line_blocks // ranks) * w.block_channels if by_block else -(-w.line_channels // ranks)
         limit = "fewer channels with line than ranks" if w.line_channels < 0.9 * ranks else "computing"
+        disk = disks.read_s(read_by_minor_cycles_bytes(w), disks.held_of_others)
         # models only: they are flushed when blocks are handed over
-        disk = self.disk_s(w.cycles * w.line_channels * w.plane_bytes)
+        disk += disks.write_s(w.cycles * w.line_channels * w.plane_bytes)
         return self._part(MINOR, (channel * min(dealt, w.line_channels), busy, limit), disk, m.minor_fixed_s)
 
     def major_cycles(self) -> Part:
-        """All of them, in blocks or in halves of blocks, whichever the program would choose."""
+        """All of them, in blocks, or in halves of blocks where the program would choose those."""
         w = self.w
         if not w.cycles:
             return Part(MAJOR, 0.0, 0.0, "")
-        whole = self._major_cycles_as_cut()
-        if w.half_channels == w.block_channels:
-            return whole
+        first, whole = self._sharing(w.blocks), self._sharing(w.line_blocks)
+        in_halves = w.half_channels < w.block_channels and (
+            HALVES_GAIN * HALF_COSTS * self._sharing(w.line_halves).slowest < whole.slowest
+        )
+        if not in_halves:
+            return self._major_cycles_as_cut(0.0 if first.moves_to(whole) else self._kept(first))
         cut = w.in_blocks_of(w.half_channels, w.line_halves)
-        halves = _Costs(cut, self.m, self.layout, self._cache_limit)._major_cycles_as_cut()
-        return halves if HALVES_GAIN * halves.seconds < whole.seconds else whole
+        return _Costs(cut, self.m, self.layout, self._cache_limit, self._storage)._major_cycles_as_cut(0.0)
 
-    def _major_cycles_as_cut(self) -> Part:
-        """Predict, subtract, grid."""
-        w, m = self.w, self.m
-        rows = self._fetch_s() + self.clear_s() + 1e-9 * (m.grid_ns_per_tap + m.degrid_ns_per_tap) * self.taps
+    def _major_cycles_as_cut(self, first_kept: float) -> Part:
+        """Predict, subtract, grid; ``first_kept``: share of the visibilities that the first cycle needn't read again."""
+        w, m, disks = self.w, self.m, self._storage
+        sharing = self._sharing(w.line_blocks)
+        missing = (1.0 - first_kept, *(w.cycles - 1) * (1.0 - self._kept(sharing),))
+        rows = self.clear_s() + 1e-9 * (m.grid_ns_per_tap + m.degrid_ns_per_tap) * self.taps
         planes = 1e-9 * m.residual_ns_per_pixel * w.pixels * w.planes_per_block
-        seconds, busy, limit = self.shared(w.line_blocks, 2, rows, 2 * self.transform_s() + planes)
-        disk = self.disk_s(w.cycles * w.line_channels * w.plane_bytes)
-        commits = (w.cycles - 1) * self.commits_s(seconds)
-        return self._part(MAJOR, (w.cycles * seconds, w.cycles * busy, limit), disk, m.major_fixed_s + commits)
+        made = [
+            self.shared(w.line_blocks, _Block(
+                rows + share * self.read_s(), self.transform_s(), self.transform_s() + planes, 2,
+                w.grid_bytes + (share > 0) * 2 * w.density_bytes,
+            )) for share in missing
+        ]  # fmt: skip
+        seconds, busy, limit = sum(one[0] for one in made), sum(one[1] for one in made), made[-1][2]
+        # whoever had the blocks before may be on another node; models are read by each rank of a team, by one from the disk
+        stored = read_from_store_bytes(w, w.line_blocks)
+        disk = sum(
+            disks.read_s(share * stored, disks.held if cycle or first_kept else disks.held_of_others)
+            for cycle, share in enumerate(missing)
+        )
+        models = w.cycles * w.line_channels * w.plane_bytes
+        disk += disks.read_s(sharing.nodes_of_a_team * models, disks.held_of_others) + disks.write_s(models)
+        commits = (w.cycles - 1) * self.commits_s(seconds / w.cycles)
+        return self._part(MAJOR, (seconds, busy, limit), disk, m.major_fixed_s + commits)
 
-    def _fetch_s(self) -> float:
-        """Reading and weighting again what doesn't stay in memory between cycles."""
-        team = max(1, min(self.layout.ranks // self.w.blocks, self.w.groups))
-        kept = self._cache_limit / (-(-self.w.blocks // self.layout.ranks) * self.w.prepared_bytes_per_block / team)
-        return self.read_s() * max(0.0, 1.0 - kept)
+    def _kept(self, sharing: Sharing) -> float:
+        """Share of the blocks' visibilities that stays weighted in memory between cycles."""
+        own_bytes = sharing.rounds * self.w.prepared_bytes_per_block / sharing.team
+        return min(1.0, self._cache_limit / own_bytes)
 
     def products(self) -> Part:
-        """Restoring and writing."""
-        w, m, ranks = self.w, self.m, self.layout.ranks
-        channel = 1e-9 * m.product_ns_per_pixel * w.pixels * w.product_planes + 1e-3 * m.product_fixed_ms
-        seconds = -(-w.channels // ranks) * channel
+        """Restoring, in which threads help, and writing."""
+        w, m, ranks, disks = self.w, self.m, self.layout.ranks, self._storage
+        cleaned = w.line_channels / w.channels if w.cycles else 0.0
+        pixels = 1e-9 * m.product_ns_per_pixel * w.pixels * w.product_planes
+        channel = pixels + 1e-3 * m.product_fixed_ms
+        threaded = channel - _RESTORING_SHARE * cleaned * pixels * (1.0 - 1.0 / self._threads_worth)
         limit = "fewer channels than ranks" if w.channels < ranks else "computing"
-        return self._part(PRODUCTS, (seconds, w.channels * channel, limit), self.disk_s(w.product_bytes), m.products_fixed_s)
+        disk = disks.read_s(read_by_products_bytes(w), disks.held_of_others) + disks.write_s(w.product_bytes)
+        return self._part(PRODUCTS, (-(-w.channels // ranks) * threaded, w.channels * channel, limit), disk, m.products_fixed_s)

@@ -104,9 +104,25 @@ class Work:
         return cells * 2 * self.planes_per_block * self.real_bytes
 
     @property
+    def grids_touched(self) -> int:
+        """Grids that summing a block's row groups clears or adds to another: one to the sum of each group but the first.
+        Adding is taken to cost what clearing does (unmeasured: it moves half as much again, into pages that are there)."""
+        return 2 * self.groups - 1
+
+    @property
+    def density_bytes(self) -> int:
+        """A block's float64 planes of the density of weights, where there are any."""
+        return 8 * self.pixels * self.planes_per_block if self.density else 0
+
+    @property
     def plane_bytes(self) -> int:
         """One float32 plane."""
         return 4 * self.pixels
+
+    @property
+    def written_state_bytes(self) -> int:
+        """Planes that the state comes to hold: PSFs and residuals of all channels, models where CLEAN works, in two slots."""
+        return self.plane_bytes * (2 * self.channels + min(2, self.cycles) * self.line_channels)
 
     @property
     def samples(self) -> int:

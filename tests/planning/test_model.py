@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from support.planned_work import work
 
+from radps_mpi.decomposition import assign_teams, settle_teams, slowest_team
 from radps_mpi.errors import DataError
+from radps_mpi.journey import division
 from radps_mpi.planning import model, scaling
 from radps_mpi.planning.fitting import MeasuredRun, fit_machine, quickest
 from radps_mpi.planning.learning import corrections_from
 from radps_mpi.planning.machine_constants import Machine
 from radps_mpi.planning.memory import rank_memory
 from radps_mpi.planning.model import FIRST, MAJOR, MINOR, PRODUCTS, Layout, predict
+from radps_mpi.planning.sharing import Sharing
+from radps_mpi.planning.storage import Storage
 from radps_mpi.planning.work import Work
 
 MACHINE = Machine(cores_per_node=64, memory_per_node_bytes=512 * 10**9)
+LARGE = {"ny": 2000, "nx": 2000, "padded_v": 2560, "padded_u": 2560, "plane_v": 2560, "plane_u": 2560}
 
 
 def test_twice_the_ranks_take_half_the_time_of_what_is_shared_evenly() -> None:
@@ -41,14 +47,14 @@ def test_an_iteration_costs_less_for_each_pixel_of_a_large_mask_than_of_a_small_
 
 
 def test_blocks_that_do_not_share_out_evenly_are_named_as_what_holds_a_part_up() -> None:
-    quick_disk = replace(MACHINE, disk_write_bytes_s=1e12, memory_bytes_s=1e13)
+    quick_disk = replace(MACHINE, disk_write_bytes_s=1e12, disk_read_bytes_s=1e12, memory_bytes_s=1e13)
     part = predict(work(), quick_disk, Layout(20)).part(FIRST)  # 30 blocks: two rounds, the second of 10
     assert part.limit == "uneven blocks"
     assert part.seconds > 20 / 30 * 2 * part.busy_rank_seconds / 20
 
 
 def test_few_blocks_with_line_hold_up_major_cycles_and_row_groups_help() -> None:
-    quick_disk = replace(MACHINE, disk_write_bytes_s=1e12, memory_bytes_s=1e13)
+    quick_disk = replace(MACHINE, disk_write_bytes_s=1e12, disk_read_bytes_s=1e12, memory_bytes_s=1e13)
     many_rows = [work(groups=groups, rows=4_000_000) for groups in (1, 16)]
     alone, shared = (predict(w, quick_disk, Layout(64)).part(MAJOR) for w in many_rows)
     assert alone.limit == "fewer blocks than ranks"
@@ -56,15 +62,115 @@ def test_few_blocks_with_line_hold_up_major_cycles_and_row_groups_help() -> None
 
 
 def test_major_cycles_are_predicted_in_halves_of_blocks_where_the_program_takes_them() -> None:
-    quick = replace(MACHINE, disk_write_bytes_s=1e12, memory_bytes_s=1e13)
+    quick = replace(MACHINE, disk_write_bytes_s=1e12, disk_read_bytes_s=1e12, memory_bytes_s=1e13)
     narrow = work(line_channels=8, line_blocks=2, line_halves=2)  # a line across the border of two blocks
     cut, whole = (predict(w, quick, Layout(1)).part(MAJOR) for w in (narrow, replace(narrow, line_halves=4)))
-    assert cut.seconds < whole.seconds / model.HALVES_GAIN
+    assert cut.seconds < whole.seconds
     assert cut.busy_rank_seconds < whole.busy_rank_seconds
     wide = work(line_channels=480, line_blocks=30, line_halves=60)  # all of the cube: nothing to leave out
     assert predict(wide, quick, Layout(1)).part(MAJOR).busy_rank_seconds > 10 * whole.busy_rank_seconds
     on_four = [predict(work(line_halves=halves), quick, Layout(4)).part(MAJOR).seconds for halves in (4, 400)]
     assert on_four[0] < on_four[1], "two blocks keep two ranks busy, four halves keep four"
+
+
+def test_the_model_expects_of_halves_what_the_program_expects() -> None:
+    assert model.HALF_COSTS == division._HALF_COSTS
+
+
+def test_only_ranks_that_have_a_block_move_memory() -> None:
+    slow_memory = replace(MACHINE, disk_write_bytes_s=1e12, disk_read_bytes_s=1e12, memory_bytes_s=5e9)
+    wide = work(channels=80_000, native_channels=80_000, line_channels=200, line_blocks=13, line_halves=25, **LARGE)
+    few, alone = (predict(wide, slow_memory, Layout(ranks, 1, nodes)).part(MAJOR) for ranks, nodes in ((4096, 64), (25, 25)))
+    assert few.limit == "fewer blocks than ranks"
+    assert few.seconds == pytest.approx(alone.seconds, rel=0.01), "25 halves on 64 nodes are as far apart as on 25"
+    crowded = predict(wide, slow_memory, Layout(64)).part(MAJOR)
+    assert crowded.limit == "memory bandwidth", "all of them on one node, and still fewer than ranks"
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7, 16, 30, 64, 100, 1000])
+@pytest.mark.parametrize(("blocks", "groups"), [(1, 1), (2, 8), (13, 1), (30, 4), (30, 64), (480, 1)])
+def test_blocks_are_shared_as_the_program_shares_them(ranks: int, blocks: int, groups: int) -> None:
+    teams, on_a_node = assign_teams([1.0] * blocks, ranks, groups), min(ranks, 16)
+    sharing = Sharing(blocks, ranks, on_a_node, groups)
+    assert sharing.slowest == pytest.approx(slowest_team([1.0] * blocks, teams), rel=1e-9)
+    at_work = np.concatenate([np.arange(team.first, team.stop) for team in teams])
+    fullest = np.bincount(at_work // on_a_node).max()  # teams may differ by one rank
+    assert fullest / 2 <= sharing.busy_on_a_node <= 2 * fullest
+
+
+def test_cached_visibilities_are_of_use_to_a_line_only_where_its_blocks_stay() -> None:
+    line = [1.0] * 4 + [0.0] * 26
+    for ranks in (1, 2, 8, 60):
+        before, after = (Sharing(blocks, ranks, ranks, 4) for blocks in (30, 4))
+        teams = assign_teams([1.0] * 30, ranks, 4)
+        owner = {block: team.first for team in teams for block in team.blocks}
+        settled = settle_teams(line, ranks, 4, teams)
+        assert before.moves_to(after) == any(owner[block] != team.first for team in settled for block in team.blocks)
+
+
+def test_the_first_major_cycle_in_halves_or_by_other_ranks_reads_again() -> None:
+    quick = replace(MACHINE, disk_write_bytes_s=1e12, disk_read_bytes_s=1e12, read_ns_per_sample=1e4)
+    line = work(line_channels=20, line_blocks=2, line_halves=4, cycles=1)  # of 30 blocks
+    again = 1e-5 * line.rows * (17.0 * 2 + 16)
+    assert predict(line, quick, Layout(1)).part(MAJOR).busy_rank_seconds < 0.1 * again, "blocks of a single rank stay cached"
+    assert predict(line, quick, Layout(2)).part(MAJOR).busy_rank_seconds > 2 * again, "the second half of the line moves"
+    twice = replace(line, cycles=2)
+    assert predict(twice, quick, Layout(2)).part(MAJOR).busy_rank_seconds < 2.5 * again, "and is cached where it has gone"
+    in_halves = work(line_channels=8, line_blocks=2, line_halves=2, cycles=1)
+    assert predict(in_halves, quick, Layout(1)).part(MAJOR).busy_rank_seconds > again
+
+
+def test_what_memory_does_not_hold_is_read_from_the_file_system() -> None:
+    slow_disk = replace(MACHINE, disk_read_bytes_s=1e7, disk_write_bytes_s=1e12)
+    small = work()
+    no_disk = replace(slow_disk, disk_read_bytes_s=1e15)
+    for part in (MINOR, MAJOR, PRODUCTS):
+        assert predict(small, slow_disk, Layout(4)).part(part).seconds == predict(small, no_disk, Layout(4)).part(part).seconds
+    large = work(channels=80_000, native_channels=80_000, line_channels=20_000, line_blocks=1250, line_halves=2500)
+    little = 20 * 10**9  # of 170 GB
+    for part in (MINOR, MAJOR, PRODUCTS):
+        slow, quick = (
+            predict(large, replace(m, memory_per_node_bytes=little), Layout(4)).part(part) for m in (slow_disk, no_disk)
+        )
+        assert slow.seconds > 2 * quick.seconds and slow.limit == "file system"
+
+
+def test_a_store_from_before_is_read_once_and_planes_of_other_nodes_each_time() -> None:
+    store = Storage(MACHINE, 4, 1e9, 2e9)
+    assert (store.held, store.held_of_others) == (1.0, 0.25)
+    assert Storage(MACHINE, 1, 1e9, 4e9).held == 0.25
+    assert Storage(MACHINE, 1, -1e9, 4e9).held == 0.0, "ranks take all"
+    assert store.read_s(4e9) == 4e9 / (4 * MACHINE.disk_read_bytes_s)
+    assert store.read_s(4e9, store.held) == 0.0
+    slow_disk = replace(MACHINE, disk_read_bytes_s=1e6)
+    assert predict(work(), slow_disk, Layout(4)).part(FIRST).limit == "file system"
+    ingested = work(from_measurement_sets=True)
+    assert predict(ingested, slow_disk, Layout(4)).part(FIRST).limit != "file system", "this job has just written it"
+
+
+def test_teams_pay_for_what_they_send() -> None:
+    quick = replace(MACHINE, disk_write_bytes_s=1e12, disk_read_bytes_s=1e12, memory_bytes_s=1e14)
+    slow_network = replace(quick, network_bytes_s=1e7)
+    natural, briggs = (work(channels=16, rows=4_000_000, groups=16, line_blocks=1, density=d) for d in (False, True))
+
+    def sending_s(planned: Work, part: str) -> float:
+        slow, none = (predict(planned, replace(quick, network_bytes_s=b), Layout(4)).part(part).seconds for b in (1e7, 1e15))
+        return slow - none
+
+    grids_s = 2 * natural.grid_bytes / 1e7
+    assert sending_s(natural, FIRST) == pytest.approx(2 * grids_s, rel=0.01), "two grids in two steps"
+    assert sending_s(briggs, FIRST) == pytest.approx(2 * (grids_s + 2 * briggs.density_bytes / 1e7), rel=0.01)
+    assert predict(briggs, slow_network, Layout(4)).part(FIRST).limit == "messages"
+
+
+def test_threads_quicken_restoring_and_take_memory() -> None:
+    quick_disk = replace(MACHINE, disk_write_bytes_s=1e15, file_system_bytes_s=1e15, disk_read_bytes_s=1e15)
+    line = work(line_channels=480, line_blocks=30, line_halves=60)
+    one, eight = (predict(line, quick_disk, Layout(1, threads)) for threads in (1, 8))
+    assert eight.part(PRODUCTS).seconds < 0.8 * one.part(PRODUCTS).seconds
+    dirty = [predict(work(cycles=0), quick_disk, Layout(1, threads)).part(PRODUCTS).seconds for threads in (1, 8)]
+    assert dirty[0] == dirty[1], "nothing to convolve"
+    assert 7 * 1.0e6 < eight.memory.peak_bytes - one.memory.peak_bytes < 7 * 1.25e6, "1.0 to 1.2 MB were measured"
 
 
 def test_part_of_a_block_reads_no_more_than_the_block_where_the_store_has_more_channels_than_the_image() -> None:
@@ -81,7 +187,7 @@ def test_what_a_rank_is_told_to_use_decides_what_it_keeps() -> None:
 
 
 def test_minor_cycles_by_channel_use_more_ranks_than_by_block() -> None:
-    quick_disk = replace(MACHINE, disk_write_bytes_s=1e12)
+    quick_disk = replace(MACHINE, disk_write_bytes_s=1e12, disk_read_bytes_s=1e12)
     by_channel = predict(work(), quick_disk, Layout(30)).part(MINOR).seconds
     by_block = predict(work(), quick_disk, Layout(30), minor_by_block=True).part(MINOR).seconds
     assert by_block > 5 * by_channel
@@ -130,7 +236,7 @@ def test_a_small_job_is_not_recommended_a_whole_node() -> None:
 
 
 def test_a_part_of_a_node_that_has_too_little_memory_is_not_offered() -> None:
-    large = work(ny=2000, nx=2000, padded_v=2560, padded_u=2560, plane_v=2560, plane_u=2560)
+    large = work(**LARGE)
     assert scaling.cost_curve(large, MACHINE, 1)[0].cores == 1
     needs = rank_memory(large, MACHINE, 1, 0.0).peak_bytes
     short = replace(MACHINE, memory_per_node_bytes=int(60 * needs))  # less than 64 ranks take
@@ -153,7 +259,7 @@ def test_threads_that_are_chosen_are_kept() -> None:
 
 def test_fewer_ranks_per_node_are_taken_where_memory_is_short() -> None:
     short = replace(MACHINE, memory_per_node_bytes=20 * 10**9)
-    large = work(ny=2000, nx=2000, padded_v=2560, padded_u=2560, plane_v=2560, plane_u=2560)
+    large = work(**LARGE)
     best = scaling.best_on(large, short, 1)
     assert scaling.fits(large, best, short)
     assert best.layout.ranks < 64 and best.layout.ranks * best.layout.threads <= 64
@@ -179,7 +285,7 @@ def measured_run(machine: Machine, planned: Work) -> MeasuredRun:
     predicted = predict(planned, machine, Layout(1))
     visibilities = 1e-9 * planned.blocks * planned.rows * planned.lanes
     native = 1e-9 * planned.blocks * planned.rows * planned.native_per_block * planned.polarisations
-    cost = model._Costs(planned, machine, Layout(1), 0)
+    cost = model._Costs(planned, machine, Layout(1), 0, Storage(machine, 1, 1e12, 1e9))
     spans = {
         "read": machine.read_ns_per_sample * (native + visibilities),
         "weight": machine.weight_ns_per_visibility * visibilities,
@@ -226,7 +332,7 @@ def test_fewer_channels_scale_what_goes_by_channel() -> None:
 
 
 def test_scaling_to_4096_ranks_names_what_is_lost_where() -> None:
-    cube = work(channels=80_000, native_channels=80_000, line_channels=200, line_blocks=13)
+    cube = work(channels=80_000, native_channels=80_000, line_channels=200, line_blocks=13, line_halves=25, **LARGE)
     strong = scaling.strong_scaling(cube, MACHINE, 4096)
     assert [strong[0].layout.ranks, strong[-1].layout.ranks, strong[-1].layout.nodes] == [1, 4096, 64]
     assert strong[-1].part(MAJOR).limit == "fewer blocks than ranks"
