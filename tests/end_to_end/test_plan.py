@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 from collections.abc import Callable
@@ -79,7 +80,19 @@ def test_a_wsu_sized_request_is_planned_without_files_in_little_time() -> None:
     assert [p["ranks"] for p in plan["strong_scaling"]] == [1 << k for k in range(13)]
     last = {part["name"]: part["limit"] for part in plan["strong_scaling"][-1]["parts"]}
     assert last[MAJOR] == "fewer blocks than ranks"
-    assert last[MINOR] == "fewer channels with line than ranks"
+    assert last[MINOR] == "file system"  # planes are on other nodes than those that clean them
+
+
+def test_the_documented_machine_gives_the_documented_table(tmp_path: Path) -> None:
+    page = (jobs.REPOSITORY / "docs" / "planning.md").read_text(encoding="utf-8")
+    (tmp_path / "wsu.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    (command,) = [line for line in page.splitlines() if "--machine wsu.toml" in line]
+    args = command.replace("wsu.toml", str(tmp_path / "wsu.toml")).split()[2:]
+    predicted = {p["ranks"]: p["seconds"] for p in planned([*args])["strong_scaling"]}
+    rows = re.findall(r"^\| ([\d,]+) ranks, \d+ nodes? \| ([\d.]+) (s|min)", page, re.MULTILINE)
+    assert len(rows) == 4
+    for ranks, value, unit in rows:
+        assert predicted[int(ranks.replace(",", ""))] == pytest.approx(float(value) * {"s": 1, "min": 60}[unit], rel=0.02)
 
 
 def test_the_table_names_guesses_and_that_the_machine_was_not_measured(tmp_path: Path) -> None:
@@ -151,6 +164,10 @@ def test_a_finished_run_keeps_what_it_took_and_the_next_plan_uses_it(galaxy_stor
         assert plan["work"]["line_channels"] == entry["work"]["line_channels"]
         assert plan["work"]["iterations"] == entry["work"]["iterations"], "as many as it took, niter or more"
         assert plan["corrections"]["seconds"].keys() & {FIRST, PRODUCTS}
+    (tmp_path / "other.toml").write_text('machine_version = 2\nprocessor = "Another @ 1 GHz"\n')
+    elsewhere = planned([galaxy_store, *parameters, "--machine", tmp_path / "other.toml"])
+    assert elsewhere["corrections"]["seconds"] == {} and elsewhere["corrections"]["memory"] == plan["corrections"]["memory"]
+    assert any("times measured on another processor" in note for note in elsewhere["notes"])
     other = tmp_path / "empty.radps"
     other.mkdir()
     refused = jobs.run_radps(["plan", galaxy_store, "--measured", other])
