@@ -346,7 +346,7 @@ class _Costs:
             )) for share in missing
         ]  # fmt: skip
         seconds, busy, limit = sum(one[0] for one in made), sum(one[1] for one in made), made[-1][2]
-        # whoever had the blocks before may be on another node; models are read by each rank of a team, by one from the disk
+        # whoever had the blocks before may be on another node; all ranks of a team read models, from the disk once on a node
         stored = read_from_store_bytes(w, w.line_blocks)
         disk = sum(
             disks.read_s(share * stored, disks.held if cycle or first_kept else disks.held_of_others)
