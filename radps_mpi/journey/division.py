@@ -15,11 +15,7 @@ from numpy.typing import NDArray
 from radps_mpi.decomposition import ChannelBlock, Team, channel_blocks, half_width, settle_teams, slowest_team
 from radps_mpi.journey.blocks import BlockImager
 from radps_mpi.journey.describe import Description
-from radps_mpi.planning.model import HALVES_GAIN
-
-_HALF_COSTS = 0.7
-"""Of a full block's time, where no half has been measured: gridding takes as many instructions for 8 lanes as for 16 where
-vectors are wide enough, transforms take half."""
+from radps_mpi.planning.model import HALF_COSTS, HALVES_GAIN
 
 
 class Division:
@@ -79,7 +75,7 @@ class Divisions:
         last choice stays unless the other one is clearly better."""
         offers = [(self.full, self.full.costs(wanted))]
         if self.halves is not None:
-            of_full = np.repeat(_HALF_COSTS * np.array(offers[0][1]), 2)[: len(self.halves.blocks)]
+            of_full = np.repeat(HALF_COSTS * np.array(offers[0][1]), 2)[: len(self.halves.blocks)]
             offers.append((self.halves, self.halves.costs(wanted, of_full)))
 
         def time_s(offer: tuple[Division, list[float]]) -> float:

@@ -22,7 +22,7 @@ def cache_within(d: Description, gridder: Gridder, ranks: int, share_bytes: int)
         d, gridder, line_channels=cycles * d.axis.nchan, line_blocks=cycles * len(d.blocks), line_halves=0, mask_pixels=0,
         iterations=0, cycles=cycles,
     )  # fmt: skip
-    needed_bytes = rank_memory(work, Machine(), ranks, 0.0).peak_bytes
+    needed_bytes = rank_memory(work, Machine(), ranks, 0.0, d.config.parallel.threads).peak_bytes
     warning = ""
     if needed_bytes > share_bytes:
         warning = (

@@ -10,7 +10,6 @@ from support.planned_work import work
 
 from radps_mpi.decomposition import assign_teams, settle_teams, slowest_team
 from radps_mpi.errors import DataError
-from radps_mpi.journey import division
 from radps_mpi.planning import model, scaling
 from radps_mpi.planning.fitting import MeasuredRun, fit_machine, quickest
 from radps_mpi.planning.learning import corrections_from
@@ -71,10 +70,6 @@ def test_major_cycles_are_predicted_in_halves_of_blocks_where_the_program_takes_
     assert predict(wide, quick, Layout(1)).part(MAJOR).busy_rank_seconds > 10 * whole.busy_rank_seconds
     on_four = [predict(work(line_halves=halves), quick, Layout(4)).part(MAJOR).seconds for halves in (4, 400)]
     assert on_four[0] < on_four[1], "two blocks keep two ranks busy, four halves keep four"
-
-
-def test_the_model_expects_of_halves_what_the_program_expects() -> None:
-    assert model.HALF_COSTS == division._HALF_COSTS
 
 
 def test_only_ranks_that_have_a_block_move_memory() -> None:
