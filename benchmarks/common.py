@@ -21,6 +21,9 @@ from radps_mpi.planning import machine
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCALES = ("toy", "small", "full")
 
+LOAD_BEFORE = os.getloadavg()
+"""When the benchmark was started: what others do on the machine, without what is simulated and measured."""
+
 Row = dict[str, Any]
 
 
@@ -58,10 +61,11 @@ class Comparison:
 
     pairs: list[tuple[Timing, Timing]]
 
-    def columns(self, unit_s: float = 1.0) -> Row:
-        """Medians in units of ``unit_s`` seconds; theirs / ours, pair by pair: how many times faster ours is."""
+    def columns(self, unit_s: float = 1.0, kinds: Sequence[str] = ("cpu", "wall")) -> Row:
+        """Medians in units of ``unit_s`` seconds; theirs / ours, pair by pair: how many times faster ours is. ``kinds`` leaves
+        out a time that one of the two doesn't tell."""
         row: Row = {}
-        for kind in ("cpu", "wall"):
+        for kind in kinds:
             ours = [getattr(a, f"{kind}_s") for a, _ in self.pairs]
             theirs = [getattr(b, f"{kind}_s") for _, b in self.pairs]
             ratios = [b / a if a > 0 else float("nan") for a, b in zip(ours, theirs, strict=True)]
@@ -84,7 +88,7 @@ def alternate(ours: Contestant, theirs: Contestant, repeats: int, *, warm_up: bo
 
 
 def provenance() -> Row:
-    """Machine, load, commit and versions."""
+    """Machine, commit and versions; ``load_before`` at the start of the benchmark, ``load`` now, with its own."""
     installed, available = machine.memory_of_host_bytes()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -93,6 +97,7 @@ def provenance() -> Row:
         "cores": len(machine.cores_allowed()),
         "memory_gb": round(installed / 1e9, 1),
         "memory_available_gb": round(available / 1e9, 1),
+        "load_before": [round(value, 2) for value in LOAD_BEFORE],
         "load": [round(value, 2) for value in os.getloadavg()],
         "system": platform.platform(),
         "commit": _commit(),
@@ -114,11 +119,12 @@ def _commit() -> str:
 # Command line and results --------------------------------------------------------------------------------------------
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the options of every benchmark."""
+def parser(description: str | None, *, repeats: bool = True) -> argparse.ArgumentParser:
+    """A parser with the options of every benchmark; without ``repeats`` for those that do each job once."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--scale", choices=SCALES, default="small", help="toy: seconds, for correctness; full: the targets' sizes")
-    p.add_argument("--repeats", type=int, default=0, help="measured pairs; 0 follows from the scale")
+    if repeats:
+        p.add_argument("--repeats", type=int, default=0, help="measured pairs; 0 follows from the scale")
     p.add_argument("--output", type=Path, default=REPOSITORY / "runs" / "benchmarks", help="folder of JSON, plots, data")
     return p
 
@@ -159,7 +165,8 @@ def finish(
     """Print the table; write ``<name>-<scale>.json`` and ``.png``. ``draw`` fills matplotlib axes; ``about`` is what the rows
     were measured on where that isn't this process's machine."""
     about = about or provenance()
-    machine_text = f"{about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB, load {about['load'][0]}"
+    machine_text = f"{about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB, load {about['load_before'][0]} before, "
+    machine_text += f"{about['load'][0]} after"
     print(f"{machine_text}, commit {about['commit'][:12]}\n{table(rows)}")
     stem = f"{name}-{arguments.scale}"
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ class Busy:
 
 
 def main() -> None:
-    p = parser(__doc__)
+    p = parser(__doc__, repeats=False)
     add_launcher(p)
     p.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], help="numbers of ranks")
     arguments = p.parse_args()
