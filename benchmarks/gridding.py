@@ -2,33 +2,46 @@
 
     python benchmarks/gridding.py [--scale toy|small|full] [--large] [--epsilon 1e-4]
 
-ducc0's vis2dirty and dirty2vis are called once per channel, do_wgridding=False, nthreads=1. It does not tell what its
-gridding takes without the transform: "gridding" and "degridding" estimate that as the whole call's time minus the time
-of the same call with 8 rows (grid allocation, FFT and correction). Ours are the kernels' calls alone. A "residual pass"
-is all of model FFT, degridding, subtraction, gridding and FFT. Times are per channel.
+ducc0's vis2dirty and dirty2vis are called once per channel, do_wgridding=False, nthreads=1. Times are per channel.
+
+"gridding" and "degridding" are the steps without transform and correction. Ours are the kernels' calls. ducc0's are what its
+own timers call "gridding proper" and "degridding proper" (printed with verbosity=1; they tell time on the wall alone). It also
+sorts the visibilities by tiles in every call ("building index"); our store has its rows in such an order. Columns with
+"indexed" count that as ducc0's, too.
+
+A "residual pass" is what a major cycle does to a block, all of it by the program's own functions: model to grid, degridding,
+subtraction, gridding, to images, division by the sum of weights. As in the program, blocks have 16 channels; where a cube has
+fewer or ends within a block, the other lanes hold no data. A cube of 8 channels is measured in both widths in which the program
+works it: 16 lanes for first images, 8 for major cycles.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import re
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import ducc0
 import numpy as np
-from common import Contestant, Row, Timing, alternate, draw_ratios, finish, parser, repeats_of, require, timed
+from common import Comparison, Row, Timing, alternate, draw_ratios, finish, parser, repeats_of, require, timed
 from numpy.typing import NDArray
 
 from radps_mpi.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from radps_mpi.data.geometry import ImageGeometry
-from radps_mpi.data.visibilities import VisibilityPass
-from radps_mpi.decomposition import block_width
+from radps_mpi.data.visibilities import VisibilityBlock, VisibilityPass
+from radps_mpi.decomposition import block_width, channel_blocks, half_width
 from radps_mpi.imaging.gridding import Gridder
+from radps_mpi.imaging.preparation import PreparedPiece
+from radps_mpi.imaging.residual import grid_residual, normalise
 from radps_mpi.io.ingest_slab import sorting_order
 
 CELL_RAD = 0.15 * ARCSEC_RAD
 FREQ_HZ = 230.538e9
 NARROW, WIDE = 1e-6, 1e-3
-FEW_ROWS = 8
 
 Images = NDArray[np.float32]
 
@@ -54,6 +67,7 @@ def cases_of(scale: str, large: bool) -> list[Case]:
     cases = [Case("narrow", size, nchan, NARROW, nrow, (4.0, 4.0, 4.0)) for size in sizes]
     for size in sizes:
         cases.append(Case("wide", size, nchan, WIDE, nrow))
+        cases += [Case(f"wide {few}", size, few, WIDE, nrow) for few in (8, 12)]
         cases += [Case(name, size, few, NARROW, nrow) for name, few in (("few", 4), ("single", 1))]
     if large:
         cases += [Case("large", 8192, 4, NARROW, nrow), Case("large single", 8192, 1, NARROW, nrow)]
@@ -70,9 +84,10 @@ class Data:
         uvw_m = _spiral_array_uvw_m(case.nrow, rng)
         self.uvw_m = np.ascontiguousarray(uvw_m[sorting_order(uvw_m)])
         self.freq_hz = FREQ_HZ * (1.0 + case.step * np.arange(case.nchan))
-        self.reach = float(np.hypot(uvw_m[:, 0], uvw_m[:, 1]).max() * self.freq_hz.max() / SPEED_OF_LIGHT_M_S)
+        self.longest_m = float(np.hypot(uvw_m[:, 0], uvw_m[:, 1]).max())
         self.vis = rng.standard_normal((case.nchan, case.nrow, 2), np.float32)
         self.weight = rng.uniform(0.5, 2.0, (case.nchan, case.nrow)).astype(np.float32)
+        self.sum_of_weights = self.weight.sum(axis=1, dtype=np.float64)
         self.model = np.zeros((case.nchan, case.size, case.size), np.float32)
         for y, x in rng.integers(case.size // 8, case.size * 7 // 8, (50, 2)):
             self.model[:, y, x] += rng.uniform(0.1, 1.0)
@@ -92,24 +107,33 @@ def _spiral_array_uvw_m(nrow: int, rng: np.random.Generator) -> NDArray[np.float
 
 
 class Ours:
-    """radps_mpi's gridder, the block's channels as the program would cut them."""
+    """radps_mpi's gridder for blocks of ``nlane`` channels, prepared as the program prepares them."""
 
-    name = "radps_mpi"
-
-    def __init__(self, data: Data, epsilon: float) -> None:
+    def __init__(self, data: Data, epsilon: float, nlane: int) -> None:
         case = data.case
-        self.data, self.nlane = data, block_width(case.size, case.size, case.nchan)
-        self.gridder = Gridder(data.geometry, nlane=self.nlane, epsilon=epsilon, rows=case.nrow, reach=data.reach)
-        self.blocks = [slice(first, first + self.nlane) for first in range(0, case.nchan, self.nlane)]
-        ones = np.ones(case.nrow)
-        self.passes = [
-            VisibilityPass(
-                np.ascontiguousarray(data.vis[block].transpose(1, 2, 0)), np.ascontiguousarray(data.weight[block].T),
-                data.freq_hz[block], ones,
-            )
-            for block in self.blocks
-        ]  # fmt: skip
-        self.predicted = np.empty((case.nrow, 2, self.nlane), np.float32)
+        self.data, self.nlane = data, nlane
+        top_hz = data.freq_hz.max() + block_width(case.size, case.size, case.nchan) * case.step * FREQ_HZ
+        reach = data.longest_m * top_hz / SPEED_OF_LIGHT_M_S  # as Description.reach: one for blocks and their halves
+        self.gridder = Gridder(data.geometry, nlane=nlane, epsilon=epsilon, rows=case.nrow, reach=reach)
+        self.blocks = [slice(block.start, block.stop) for block in channel_blocks(case.nchan, nlane)]
+        self.pieces = [self._piece(block) for block in self.blocks]
+
+    def _piece(self, block: slice) -> PreparedPiece:
+        """All rows of a block's channels; lanes beyond them have weight 0 and the last one's frequency."""
+        case, freq_hz = self.data.case, self.data.freq_hz[block]
+        vis, weight = np.zeros((case.nrow, 2, self.nlane), np.float32), np.zeros((case.nrow, self.nlane), np.float32)
+        vis[..., : len(freq_hz)] = self.data.vis[block].transpose(1, 2, 0)
+        weight[:, : len(freq_hz)] = self.data.weight[block].T
+        freq_hz = np.pad(freq_hz, (0, self.nlane - len(freq_hz)), mode="edge")
+        visibilities = VisibilityPass(vis, weight, freq_hz, np.ones(case.nrow))
+        return PreparedPiece(VisibilityBlock(self.data.uvw_m, [visibilities]), np.zeros(case.nrow, np.int32), [], [], [])
+
+    def _model(self, block: slice) -> Images:
+        """A block's, with planes of 0 for lanes beyond its channels."""
+        model = self.data.model[block]
+        padded = np.zeros((self.nlane, *model.shape[1:]), np.float32)
+        np.copyto(padded[: len(model)], model, where=np.isfinite(model))
+        return padded
 
     @property
     def kernel(self) -> str:
@@ -118,39 +142,35 @@ class Ours:
 
     def gridding(self) -> Timing:
         total = Timing()
-        for p in self.passes:
+        for piece in self.pieces:
             grid = self.gridder.new_grid()
-            total += timed(lambda p=p, grid=grid: self.gridder.grid(self.data.uvw_m, p, grid))
+            total += timed(lambda b=piece.block, grid=grid: self.gridder.grid(b.uvw_m, b.passes[0], grid))
             self.gridder.release(grid)
         return total
 
     def degridding(self) -> Timing:
         total = Timing()
-        for p, block in zip(self.passes, self.blocks, strict=True):
-            grid = self.gridder.from_model(self.data.model[block])
-            total += timed(lambda p=p, grid=grid: self.gridder.degrid(grid, self.data.uvw_m, p, self.predicted))
+        for piece, block in zip(self.pieces, self.blocks, strict=True):
+            grid, predicted = self.gridder.from_model(self._model(block)), np.empty_like(piece.block.passes[0].vis)
+            total += timed(lambda b=piece.block, grid=grid, out=predicted: self.gridder.degrid(grid, b.uvw_m, b.passes[0], out))
             self.gridder.release(grid)
         return total
 
-    def residual(self) -> Images:
-        """Residual images (nchan, ny, nx), not normalised."""
-        g, uvw_m, images = self.gridder, self.data.uvw_m, np.empty_like(self.data.model)
-        for p, block in zip(self.passes, self.blocks, strict=True):
-            grid = g.from_model(self.data.model[block])
-            g.degrid(grid, uvw_m, p, self.predicted)
-            g.release(grid)
-            np.subtract(p.vis, self.predicted, out=self.predicted)
-            grid = g.new_grid()
-            g.grid(uvw_m, VisibilityPass(self.predicted, p.weight, p.freq_hz, p.row_scale), grid)
-            g.to_dirty(grid, images[block])
-            g.release(grid)
+    def residual(self) -> list[Images]:
+        """Residual images of each block (nchan, ny, nx), Jy/beam; memory is taken and given back as by BlockImager.residual."""
+        images = []
+        for piece, block in zip(self.pieces, self.blocks, strict=True):
+            model_grid = self.gridder.from_model(self._model(block))
+            grid = grid_residual(self.gridder, [piece], model_grid)
+            self.gridder.release(model_grid)
+            sums = np.zeros(self.nlane)
+            sums[: block.stop - block.start] = self.data.sum_of_weights[block]
+            images.append(normalise(self.gridder.to_dirty(grid), sums)[: block.stop - block.start])
         return images
 
 
 class Ducc:
     """ducc0, one channel per call. Its first image axis is our y, its signs are opposite to ours in v."""
-
-    name = "ducc0"
 
     def __init__(self, data: Data, epsilon: float) -> None:
         self.data = data
@@ -163,51 +183,115 @@ class Ducc:
             "nthreads": 1,
         }  # fmt: skip
 
-    def dirty(self, chan: int, vis: NDArray[np.complex64], nrow: int) -> Images:
+    def dirty(self, chan: int, vis: NDArray[np.complex64], verbosity: int = 0) -> Images:
         size = self.data.case.size
         return ducc0.wgridder.vis2dirty(
-            uvw=self.uvw[:nrow], freq=self.freq[chan], vis=vis[:nrow], wgt=self.weight[chan][:nrow],
-            npix_x=size, npix_y=size, **self.options,
+            uvw=self.uvw, freq=self.freq[chan], vis=vis, wgt=self.weight[chan], npix_x=size, npix_y=size, verbosity=verbosity,
+            **self.options,
         )  # fmt: skip
 
-    def predict(self, chan: int, nrow: int) -> NDArray[np.complex64]:
-        return ducc0.wgridder.dirty2vis(uvw=self.uvw[:nrow], freq=self.freq[chan], dirty=self.data.model[chan], **self.options)
+    def predict(self, chan: int, verbosity: int = 0) -> NDArray[np.complex64]:
+        return ducc0.wgridder.dirty2vis(
+            uvw=self.uvw, freq=self.freq[chan], dirty=self.data.model[chan], verbosity=verbosity, **self.options
+        )
 
-    def gridding(self) -> Timing:
-        return self._proper(lambda chan, nrow: self.dirty(chan, self.vis[chan], nrow))
+    def gridding(self) -> DuccStep:
+        return self._step(lambda chan: self.dirty(chan, self.vis[chan], verbosity=1), "gridding proper")
 
-    def degridding(self) -> Timing:
-        return self._proper(self.predict)
+    def degridding(self) -> DuccStep:
+        return self._step(lambda chan: self.predict(chan, verbosity=1), "degridding proper")
 
-    def _proper(self, call: Callable[[int, int], object]) -> Timing:
-        """All channels with all rows, less all channels with next to none."""
-        channels = range(self.data.case.nchan)
-        whole, rest = (timed(lambda n=n: [call(chan, n) for chan in channels]) for n in (self.data.case.nrow, FEW_ROWS))
-        return whole - rest
+    def _step(self, call: Callable[[int], object], name: str) -> DuccStep:
+        printed = [printed_by(lambda chan=chan: call(chan)) for chan in range(self.data.case.nchan)]
+        proper_s, index_s = (sum(timer_s(text, timer) for text in printed) for timer in (name, "building index"))
+        return DuccStep(Timing(wall_s=proper_s), Timing(wall_s=proper_s + index_s))
 
-    def residual(self) -> Images:
-        nrow = self.data.case.nrow
-        return np.array([self.dirty(c, self.vis[c] - self.predict(c, nrow), nrow) for c in range(self.data.case.nchan)])
+    def residual(self) -> list[Images]:
+        """Residual images of each channel (ny, nx), Jy/beam."""
+        images = []
+        for chan, total in enumerate(self.data.sum_of_weights):
+            images.append(self.dirty(chan, self.vis[chan] - self.predict(chan)))
+            images[-1] *= np.float32(1.0 / total)
+        return images
+
+
+@dataclass(frozen=True, slots=True)
+class DuccStep:
+    """What all channels took, by ducc0's timers: the step alone, and with sorting the visibilities. No processor time."""
+
+    proper: Timing
+    indexed: Timing
+
+
+def printed_by(call: Callable[[], object]) -> str:
+    """What compiled code writes to the standard output, which Python's sys.stdout never sees."""
+    libc = ctypes.CDLL(None)
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            call()
+        finally:
+            libc.fflush(None)  # C++ streams share C's buffers
+            os.dup2(kept, 1)
+            os.close(kept)
+        file.seek(0)
+        return file.read().decode()
+
+
+def timer_s(printed: str, name: str) -> float:
+    """Seconds of one of ducc0's timers: its share, of four digits, of the total; its own seconds have fewer."""
+    total = re.search(r"Total wall clock time for \w+: ([\d.]+)s", printed)
+    share = re.search(rf"^\+- {name} *: *([\d.]+)%", printed, re.MULTILINE)
+    if total is None or share is None:
+        raise SystemExit(f"ducc0 {ducc0.__version__} doesn't print a timer '{name}' as expected:\n{printed}")
+    return float(total[1]) * float(share[1]) / 100
+
+
+def widths(case: Case) -> list[int]:
+    """Lanes of the blocks in which the program works a cube: those of first images and, where a half holds all channels, those
+    of major cycles (radps_mpi.journey.division expects 0.7 of the time of them)."""
+    width = block_width(case.size, case.size, case.nchan)
+    half = half_width(width)
+    return [width, half] if half < width and case.nchan <= half else [width]
 
 
 def measure(case: Case, epsilon: float, repeats: int) -> list[Row]:
-    """Rows of the table for one case; the residual images of the contestants must agree."""
+    """Rows of the table for one case."""
     data = Data(case)
-    ours, theirs = Ours(data, epsilon), Ducc(data, epsilon)
-    a, b = ours.residual(), theirs.residual()
+    return [row for nlane in widths(case) for row in measure_lanes(data, epsilon, nlane, repeats)]
+
+
+def measure_lanes(data: Data, epsilon: float, nlane: int, repeats: int) -> list[Row]:
+    """Rows for one width of blocks; the residual images of the contestants must agree."""
+    case = data.case
+    ours, theirs = Ours(data, epsilon, nlane), Ducc(data, epsilon)
+    a, b = np.concatenate(ours.residual()), np.array(theirs.residual())
     difference = float(np.abs(a - b).max() / np.abs(b).max())
     require(difference < 4.0 * epsilon, f"{case.name} {case.size}: residual images differ by {difference:.2g} of the peak")
-    steps: list[tuple[str, Contestant, Contestant]] = [
-        ("gridding", ours.gridding, theirs.gridding),
-        ("degridding", ours.degridding, theirs.degridding),
-        ("residual pass", lambda: timed(ours.residual), lambda: timed(theirs.residual)),
-    ]
+    unit_s = 1e-3 * case.nchan
+    residual = alternate(lambda: timed(ours.residual), lambda: timed(theirs.residual), repeats)
+    steps = {
+        "gridding": step_columns(ours.gridding, theirs.gridding, repeats, unit_s),
+        "degridding": step_columns(ours.degridding, theirs.degridding, repeats, unit_s),
+        "residual pass": residual.columns(unit_s, ("wall", "cpu")),
+    }
+    head = {"case": case.name, "pixels": case.size, "channels": case.nchan, "kernel": ours.kernel}
     return [
-        {"case": case.name, "pixels": case.size, "channels": case.nchan, "kernel": ours.kernel, "step": step}
-        | {"target": target} | alternate(ours_once, theirs_once, repeats).columns(1e-3 * case.nchan)
-        | {"difference": difference}
-        for (step, ours_once, theirs_once), target in zip(steps, case.targets, strict=True)
-    ]  # fmt: skip
+        head | {"step": step, "target": target} | columns | {"difference": difference}
+        for (step, columns), target in zip(steps.items(), case.targets, strict=True)
+    ]
+
+
+def step_columns(ours: Callable[[], Timing], theirs: Callable[[], DuccStep], repeats: int, unit_s: float) -> Row:
+    """Ours and ducc0's step in turn, in time on the wall; "indexed" columns count the sorting of visibilities as ducc0's."""
+    ours()  # compiles
+    theirs()
+    pairs = [(ours(), theirs()) for _ in range(repeats)]
+    row = Comparison([(mine, step.proper) for mine, step in pairs]).columns(unit_s, ("wall",))
+    indexed = Comparison([(mine, step.indexed) for mine, step in pairs]).columns(unit_s, ("wall",))
+    return row | {f"indexed {key}": indexed[key] for key in ("theirs wall", "wall x")}
 
 
 def main() -> None:
@@ -218,8 +302,9 @@ def main() -> None:
     rows = []
     for case in cases_of(arguments.scale, arguments.large):
         rows += measure(case, arguments.epsilon, repeats_of(arguments))
-    print("times in ms per channel; x is theirs / ours, pair by pair; theirs is ducc0")
-    finish("gridding", arguments, rows, draw_ratios(lambda row: f"{row['case']} {row['pixels']}: {row['step']}"))
+    print("times in ms per channel; x is theirs / ours, pair by pair; theirs is ducc0, indexed with sorting its visibilities")
+    label = "{case} {pixels}, {kernel}: {step}"
+    finish("gridding", arguments, rows, draw_ratios(lambda row: label.format(**row), "wall"))
 
 
 if __name__ == "__main__":
