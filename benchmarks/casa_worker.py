@@ -1,7 +1,7 @@
 """Runs inside the python that has casatasks, never in ours: python casa_worker.py REQUEST.json
 
-The request is a list of {"task": name of a CASA task, "arguments": {...}}. What each returned, where it is a plain value, and
-the seconds that each took, go to REQUEST.json.done.
+The request is a list of {"task": name of a CASA task, "arguments": {...}}. {"version": of casatasks, "tasks": [...]} goes to
+REQUEST.json.done, with the seconds that each task took and the iterations of CLEAN that it counted (null where it does none).
 """
 
 import json
@@ -36,7 +36,7 @@ def main(path):
         iterations = answer.get("iterdone") if isinstance(answer, dict) else None
         done.append({"seconds": seconds, "iterations": None if iterations is None else int(iterations)})
     with open(path + ".done", "w") as f:
-        json.dump(done, f)
+        json.dump({"version": casatasks.version_string(), "tasks": done}, f)
 
 
 if __name__ == "__main__":

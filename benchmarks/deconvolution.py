@@ -1,28 +1,38 @@
-"""Hogbom's minor cycle: iterations per second, by the share of the pixels that the mask leaves.
+"""Minor cycles: iterations per second, by the share of the pixels that the mask leaves.
 
     python benchmarks/deconvolution.py [--scale toy|small|full] [--casa-python PYTHON]
 
-One thread. Always against plain Hogbom compiled by numba, the algorithm of CASA's hclean: search the box of the mask, subtract
-the whole PSF, once per component. Results must be equal bit for bit. With --casa-python also against the CASA task deconvolve,
-timed as the difference between a long and a short run, so that its start and its files don't count.
+One thread, in turn, pair by pair. Hogbom's always against plain Hogbom compiled by numba, the algorithm of CASA's hclean:
+search the box of the mask, subtract the whole PSF, once per component; results must be equal bit for bit. Clark's always
+against our Hogbom; models must have the same flux within 5 %. With --casa-python both also against the CASA task deconvolve, in
+time on the wall: the difference between a long and a short run, so that its start and its files don't count; ours counts as a
+whole.
 """
 
 from __future__ import annotations
 
 import shutil
-import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numba
 import numpy as np
-from common import Row, alternate, draw_ratios, finish, parser, repeats_of, require, timed
+from common import Comparison, Row, Timing, alternate, draw_ratios, finish, parser, provenance, repeats_of, require, timed
 from numpy.typing import NDArray
 from programs import add_casa, casa
 
 from radps_mpi.constants import ARCSEC_RAD
-from radps_mpi.imaging.minor_cycle import hogbom
+from radps_mpi.imaging.clark import PATCH_BEAMS, SMALLEST_BEAM, clark
+from radps_mpi.imaging.minor_cycle import MinorCycleResult, hogbom
 
-GAIN = 0.1
+GAIN = {"hogbom": 0.1, "clark": 0.03}
+"""Clark's lists are used up after a thousand components of 0.1 where the mask is small."""
+
+PATCH = 2 * (PATCH_BEAMS * SMALLEST_BEAM + 1,)
+"""Pixels of the PSF of :func:`planes`, whose main lobe is 4 of them wide."""
+
+MICROSECOND = 1e-6
 Plane = NDArray[np.float32]
 
 
@@ -70,58 +80,110 @@ def disc(size: int, percent: float) -> NDArray[np.uint8]:
     return (y**2 + x**2 <= size**2 * percent / 100 / np.pi).astype(np.uint8)
 
 
-def measure(size: int, percent: float, iterations: int, repeats: int) -> Row:
-    """Ours and the plain twin; both must put the same components at the same places."""
-    psf, dirty = planes(size)
-    mask, zeros = disc(size, percent), np.zeros_like(dirty)
+@dataclass(frozen=True)
+class Problem:
+    """What is cleaned: a plane of ``size`` pixels in each axis, with a mask of ``percent`` of them, so many iterations."""
 
-    def ours() -> tuple[Plane, int]:
-        model, result = hogbom(dirty, psf, mask, gain=GAIN, cycle_threshold_jy=0.0, max_iterations=iterations, model_in=zeros)
-        return model, result.iterations
+    size: int
+    percent: float
+    iterations: int
+
+    def planes(self) -> tuple[Plane, Plane, NDArray[np.uint8]]:
+        """(PSF, dirty image, mask)."""
+        return *planes(self.size), disc(self.size, self.percent)
+
+    def ours(self, deconvolver: str, gain: float) -> Callable[[], tuple[Plane, MinorCycleResult]]:
+        """One of our minor cycles on it."""
+        psf, dirty, mask = self.planes()
+        zeros = np.zeros_like(dirty)
+        if deconvolver == "hogbom":
+            return lambda: hogbom(
+                dirty, psf, mask, gain=gain, cycle_threshold_jy=0.0, max_iterations=self.iterations, model_in=zeros
+            )
+        return lambda: clark(
+            dirty, psf, mask, patch=PATCH, gain=gain, cycle_threshold_jy=0.0, max_iterations=self.iterations, model_in=zeros
+        )
+
+    def row(self, deconvolver: str, against: str, iterations: int, compared: Comparison, kinds: tuple[str, ...]) -> Row:
+        """``compared`` is per iteration."""
+        columns = compared.columns(MICROSECOND, kinds)
+        rates = {f"{who} 1/s": 1.0 / (MICROSECOND * columns[f"{who} wall"]) for who in ("ours", "theirs")}
+        head: Row = {"deconvolver": deconvolver, "against": against, "pixels": self.size, "mask %": self.percent}
+        return head | {"gain": GAIN[deconvolver], "iterations": iterations} | rates | columns
+
+
+def per_iteration(work: Callable[[], object], iterations: int) -> Callable[[], Timing]:
+    """``work`` as a contestant."""
+
+    def once() -> Timing:
+        spent = timed(work)
+        return Timing(spent.cpu_s / iterations, spent.wall_s / iterations)
+
+    return once
+
+
+def measure_hogbom(problem: Problem, repeats: int) -> Row:
+    """Ours and the plain twin; both must put the same components at the same places."""
+    (psf, dirty, mask), gain, iterations = problem.planes(), GAIN["hogbom"], problem.iterations
+    ours = problem.ours("hogbom", gain)
 
     def theirs() -> Plane:
         model = np.zeros_like(dirty)
-        plain_hogbom(dirty.copy(), psf, mask, GAIN, iterations, model)
+        plain_hogbom(dirty.copy(), psf, mask, gain, iterations, model)
         return model
 
-    model, done = ours()
-    require(done == iterations, f"mask {percent} %: {done} of {iterations} iterations")
-    require(np.array_equal(model, theirs()), f"mask {percent} %: the model is not plain Hogbom's")
-    row = alternate(lambda: timed(ours), lambda: timed(theirs), repeats).columns()
-    head: Row = {"against": "plain numba", "pixels": size, "mask %": percent, "iterations": iterations}
-    head["flux Jy"] = float(model.sum())
-    return head | {"ours 1/s": iterations / row["ours cpu"], "theirs 1/s": iterations / row["theirs cpu"]} | row
+    model, result = ours()
+    require(result.iterations == iterations, f"mask {problem.percent} %: {result.iterations} of {iterations} iterations")
+    require(np.array_equal(model, theirs()), f"mask {problem.percent} %: the model is not plain Hogbom's")
+    compared = alternate(per_iteration(ours, iterations), per_iteration(theirs, iterations), repeats)
+    return problem.row("hogbom", "plain numba", iterations, compared, ("wall", "cpu"))
 
 
-def measure_casa(python: str, folder: Path, ours: Row, repeats: int) -> Row:
-    """The CASA task deconvolve on the same plane, beside the figures of ours measured before."""
-    size, percent, iterations = ours["pixels"], ours["mask %"], ours["iterations"]
-    psf, dirty = planes(size)
-    short = max(1, iterations // 10)
+def measure_clark(problem: Problem, repeats: int) -> Row:
+    """Clark's, as far as its lists go, and our Hogbom with as many iterations."""
+    gain = GAIN["clark"]
+    ours = problem.ours("clark", gain)
+    model, result = ours()
+    done = result.iterations
+    theirs = Problem(problem.size, problem.percent, done).ours("hogbom", gain)
+    require_same_flux(problem, "Hogbom's", float(theirs()[0].sum()), float(model.sum()), 0.05)
+    compared = alternate(per_iteration(ours, done), per_iteration(theirs, done), repeats)
+    return problem.row("clark", "our hogbom", done, compared, ("wall", "cpu"))
+
+
+def measure_casa(python: str, folder: Path, deconvolver: str, problem: Problem, repeats: int) -> Row:
+    """The CASA task deconvolve on the same plane, a process for each pair."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    requests = []
-    for name, plane in (("psf", psf), ("residual", dirty), ("mask", disc(size, percent).astype(np.float32))):
+    psf, dirty, mask = problem.planes()
+    for name, plane in (("psf", psf), ("residual", dirty), ("mask", mask.astype(np.float32))):
         _write_fits(folder / f"{name}.fits", plane)
-        for run in range(2 * repeats):
-            requests.append({"task": "importfits", "arguments": {"fitsimage": f"{name}.fits", "imagename": f"run{run}.{name}"}})
-    for run in range(2 * repeats):
+    ours = problem.ours(deconvolver, GAIN[deconvolver])
+    model, result = ours()
+    contestant = per_iteration(ours, result.iterations)
+    pairs = [(contestant(), casa_once(python, folder / f"pair{k}", deconvolver, problem)) for k in range(repeats)]
+    require_same_flux(problem, "CASA's", flux_jy(folder / "pair0" / "model.fits"), float(model.sum()), 0.02)
+    row = problem.row(deconvolver, "CASA deconvolve", result.iterations, Comparison(pairs), ("wall",))
+    return row | ({"target": 8.0} if deconvolver == "hogbom" else {})
+
+
+def casa_once(python: str, folder: Path, deconvolver: str, problem: Problem) -> Timing:
+    """CASA's wall time per iteration, from a run of all iterations and one of a tenth; NaN for a toy's, which are noise."""
+    requests = []
+    for run in ("short", "long"):
+        for name in ("psf", "residual", "mask"):
+            files = {"fitsimage": f"../{name}.fits", "imagename": f"{run}.{name}"}
+            requests.append({"task": "importfits", "arguments": files})
+    for run, iterations in (("short", max(1, problem.iterations // 10)), ("long", problem.iterations)):
         arguments = {
-            "imagename": f"run{run}", "deconvolver": "hogbom", "gain": GAIN, "threshold": "0Jy", "restoration": False,
-            "usemask": "user", "niter": iterations if run % 2 else short,
+            "imagename": run, "deconvolver": deconvolver, "gain": GAIN[deconvolver], "threshold": "0Jy", "restoration": False,
+            "usemask": "user", "niter": iterations,
         }  # fmt: skip
         requests.append({"task": "deconvolve", "arguments": arguments})
-    export = {"task": "exportfits", "arguments": {"imagename": "run1.model", "fitsimage": "model.fits"}}
-    done = casa(python, folder, [*requests, export])[1][-2 * repeats - 1 : -1]
-    spent = [long_run["seconds"] - short_run["seconds"] for short_run, long_run in zip(done[::2], done[1::2], strict=True)]
-    rates = [(iterations - short) / seconds if seconds > 0 else float("nan") for seconds in spent]  # a toy's are noise
-    _require_same_flux(folder / "model.fits", ours["flux Jy"], percent)
-    ratios = [ours["ours 1/s"] / rate for rate in rates]
-    head: Row = {"against": "CASA deconvolve", "pixels": size, "mask %": percent, "iterations": iterations, "target": 8.0}
-    return head | {
-        "ours 1/s": ours["ours 1/s"], "theirs 1/s": statistics.median(rates),
-        "cpu x min": min(ratios), "cpu x": statistics.median(ratios), "cpu x max": max(ratios),
-    }  # fmt: skip
+    export = {"task": "exportfits", "arguments": {"imagename": "long.model", "fitsimage": "model.fits"}}
+    short, long, _ = casa(python, folder, [*requests, export]).tasks[-3:]
+    seconds, iterations = (long[key] - short[key] for key in ("seconds", "iterations"))
+    return Timing(wall_s=seconds / iterations if seconds > 0 and iterations > 0 else float("nan"))
 
 
 def _write_fits(path: Path, plane: Plane) -> None:
@@ -140,13 +202,17 @@ def _write_fits(path: Path, plane: Plane) -> None:
     fits.writeto(path, plane[None, None], header, overwrite=True)
 
 
-def _require_same_flux(path: Path, ours_jy: float, percent: float) -> None:
-    """Model of the long run; CASA adds one component that it does not count."""
+def flux_jy(path: Path) -> float:
+    """Of a model."""
     from astropy.io import fits
 
-    found = float(np.sum(fits.getdata(path)))
-    near = abs(found - ours_jy) < 0.02 * abs(ours_jy)
-    require(near, f"mask {percent} %: CASA's model has {found:g} Jy, ours {ours_jy:g} Jy")
+    return float(np.sum(fits.getdata(path)))
+
+
+def require_same_flux(problem: Problem, whose: str, theirs_jy: float, ours_jy: float, within: float) -> None:
+    """Models of two algorithms, or of CASA, which adds one component that it does not count."""
+    near = abs(theirs_jy - ours_jy) < within * abs(ours_jy)
+    require(near, f"mask {problem.percent} %: {whose} model has {theirs_jy:g} Jy, ours {ours_jy:g} Jy")
 
 
 def main() -> None:
@@ -155,11 +221,16 @@ def main() -> None:
     arguments = p.parse_args()
     repeats = repeats_of(arguments)
     size, iterations = {"toy": (64, 200), "small": (512, 2000), "full": (512, 20_000)}[arguments.scale]
-    rows = [measure(size, percent, iterations, repeats) for percent in (1, 10, 30, 100)]
-    if arguments.casa_python:
-        rows += [measure_casa(arguments.casa_python, arguments.output / "casa-deconvolve", row, repeats) for row in rows]
-    print("x is theirs / ours in time, pair by pair")
-    finish("deconvolution", arguments, rows, draw_ratios(lambda row: f"{row['against']}, mask {row['mask %']} %"))
+    problems = [Problem(size, percent, iterations) for percent in (1, 10, 30, 100)]
+    rows = [measure(problem, repeats) for measure in (measure_hogbom, measure_clark) for problem in problems]
+    about = provenance()
+    if python := arguments.casa_python:
+        folder = (arguments.output / "casa-deconvolve").resolve()
+        rows += [measure_casa(python, folder, name, problem, repeats) for name in GAIN for problem in problems]
+        about = provenance() | {"programs": {"casatasks": casa(python, folder, []).version}}
+    print("wall and processor time in microseconds per iteration; x is theirs / ours, pair by pair")
+    label = "{deconvolver}, {against}, mask {mask %} %"
+    finish("deconvolution", arguments, rows, draw_ratios(lambda row: label.format(**row), "wall"), about)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import statistics
@@ -12,13 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xxhash
 from common import Row, finish, parser, repeats_of, require
-from programs import Finished, Observation, add_launcher, hashes, radps, simulate
+from programs import Finished, Observation, add_launcher, radps, simulate
 
-from radps_mpi.journey.plan import measured_runs
 from radps_mpi.planning import machine
 
 ITERATIONS_PER_CHANNEL = 200
+
+
+@dataclass(frozen=True)
+class Cube:
+    """What a number of ranks images: ``nchan`` channels, of which the first ``shared`` are the same on all numbers of ranks.
+    ``options`` are those of ``radps image`` for axis and iterations."""
+
+    nchan: int
+    shared: int
+    options: tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,11 @@ def observation_of(scale: str, nchan: int) -> tuple[Observation, int]:
     return (Observation(nchan, 8, 6), 64) if scale == "toy" else (Observation(nchan), 256 if scale == "small" else 512)
 
 
-def results(name: str, arguments: argparse.Namespace, channels_of: Callable[[int], int]) -> Results:
-    """Measured now, or collected; ``channels_of`` gives the cube's channels for a number of ranks."""
+def results(name: str, arguments: argparse.Namespace, cube_of: Callable[[int], Cube]) -> Results:
+    """Measured now, or collected; ``cube_of`` gives the cube for a number of ranks."""
     if arguments.collect:
         return collect(name, arguments.scale, arguments.collect)
-    return Results([measure(arguments, ranks, channels_of(ranks)) for ranks in arguments.ranks])
+    return Results([measure(arguments, ranks, cube_of(ranks)) for ranks in arguments.ranks])
 
 
 def collect(name: str, scale: str, files: Sequence[str]) -> Results:
@@ -72,29 +82,41 @@ def collect(name: str, scale: str, files: Sequence[str]) -> Results:
     return Results(rows, {**parts[0]["provenance"], "parts": [part["provenance"] for part in parts]}, missing)
 
 
-def measure(arguments: argparse.Namespace, ranks: int, nchan: int) -> Row:
-    """A CLEANed cube of ``nchan`` channels from a visibility store: medians, and a hash of its products, which are removed."""
-    observation, size = observation_of(arguments.scale, nchan)
+def measure(arguments: argparse.Namespace, ranks: int, cube: Cube) -> Row:
+    """A CLEANed cube from a visibility store: medians, and a hash of its products, which are removed."""
+    observation, size = observation_of(arguments.scale, cube.nchan)
     data = arguments.data or arguments.output / "data"
     store, _ = simulate(arguments.launcher, data, observation, ranks=ranks)
     name = arguments.output / "scaling" / "cube"
     name.parent.mkdir(parents=True, exist_ok=True)
     job = ["image", store, "--imagename", name, "--imsize", size, "--cell", "0.15arcsec", "--weighting", "briggs",
-           "--niter", ITERATIONS_PER_CHANNEL * nchan, "--pblimit", -0.2, "--overwrite"]  # fmt: skip
+           *cube.options, "--pblimit", -0.2, "--overwrite"]  # fmt: skip
     if arguments.scale != "toy":
         radps(arguments.launcher, ranks, job)  # compiles, fills the page cache
-    runs = [radps(arguments.launcher, ranks, job) for _ in range(repeats_of(arguments))]
-    found = hashes(Path(name))
-    require("image.fits" in found, f"{ranks} ranks made no image")
+    runs = [radps(arguments.launcher, ranks, job, Path(f"{name}.radps")) for _ in range(repeats_of(arguments))]
     row: Row = {
-        "ranks": ranks, "channels": nchan, "wall": statistics.median(run.timing.wall_s for run in runs),
+        "ranks": ranks, "channels": cube.nchan, "iterations": runs[-1].iterations,
+        "wall": statistics.median(run.timing.wall_s for run in runs),
         "compute": statistics.median(compute_seconds(run) for run in runs),
-        # by the program itself: of a launcher such as srun the ranks are not children
-        "largest rank GB": measured_runs(Path(f"{name}.radps"))[-1].peak_memory_bytes / 1e9,
-        "bits": hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12],
+        "largest rank GB": max(run.peak_gb for run in runs), "bits": bits_of(name, cube.shared),
     }  # fmt: skip
     shutil.rmtree(name.parent)
     return row
+
+
+def bits_of(imagename: Path, nchan: int) -> str:
+    """Hash of the first ``nchan`` planes of all products."""
+    from astropy.io import fits
+
+    paths = sorted(imagename.parent.glob(f"{imagename.name}.*.fits"))
+    require(imagename.with_name(f"{imagename.name}.image.fits") in paths, f"{imagename}: there is no image")
+    digest = xxhash.xxh3_128()
+    for path in paths:
+        digest.update(path.name.encode())
+        with fits.open(path, memmap=True) as file:
+            for plane in file[0].data[0, :nchan]:
+                digest.update(np.ascontiguousarray(plane).view(np.uint8))
+    return digest.hexdigest()[:12]
 
 
 def compute_seconds(run: Finished) -> float:
@@ -118,7 +140,11 @@ def with_efficiency(rows: Sequence[Row], *, fixed_cube: bool) -> list[Row]:
 
 
 def report(name: str, arguments: argparse.Namespace, found: Results, *, fixed_cube: bool) -> None:
-    """Table, JSON and plot. SystemExit with status 1 if results are missing, behind those that are there."""
+    """Table, JSON and plot, of results with the same bits. SystemExit with status 1 if some are missing, behind those that are
+    there."""
+    first = found.rows[0]
+    for row in found.rows:
+        require(row["bits"] == first["bits"], f"products of {row['ranks']} ranks differ from those of {first['ranks']}")
     finish(name, arguments, with_efficiency(found.rows, fixed_cube=fixed_cube), draw, found.about)
     if found.missing:
         raise SystemExit(f"not measured: {', '.join(found.missing)}")

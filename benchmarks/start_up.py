@@ -1,6 +1,6 @@
 """What a start costs: seconds to the first block, and the modules and files that every rank reads on the way.
 
-    python benchmarks/start_up.py [--scale toy|small|full] [--ranks 1 2 64] [--launcher "srun --mpi=pmix -n {ranks}"]
+    python benchmarks/start_up.py [--scale toy|small|full] [--ranks 1 2 8] [--launcher "srun --mpi=pmix -n {ranks}"]
 
 One small cube, a block for each of the most ranks, on every number of ranks; the kernels are compiled before. More ranks than
 cores take turns: their times say that such a job starts and ends, not how fast a cluster would start it. Files are those that
@@ -41,7 +41,7 @@ sys.exit(status)
 def main() -> None:
     p = parser(__doc__)
     add_launcher(p)
-    p.add_argument("--ranks", type=int, nargs="+", help="numbers of ranks; the scale's where left out")
+    p.add_argument("--ranks", type=int, nargs="+", help="numbers of ranks; where left out 1 2, 1 2 8 or 1 2 64, by the scale")
     arguments = p.parse_args()
     numbers = arguments.ranks or RANKS[arguments.scale]
     store, _ = simulate(arguments.launcher, arguments.output / "data", Observation(BLOCK * max(numbers), 6, 4))
@@ -53,7 +53,7 @@ def main() -> None:
     rows: list[Row] = []
     found: dict[str, str] = {}
     for ranks in numbers:
-        runs = [radps(arguments.launcher, ranks, job) for _ in range(repeats_of(arguments))]
+        runs = [radps(arguments.launcher, ranks, job, folder / "cube.radps") for _ in range(repeats_of(arguments))]
         firsts = [finished.seconds_of("making PSFs") for finished in runs]
         require(all(firsts), "the log names no phases")
         rows.append({
