@@ -1,7 +1,8 @@
 """The cost model's predictions against runs: seconds by part and in all, memory of the largest rank.
 
-Three real sets (those that are found) and a simulated one, on each number of ranks; of the repeats the quickest counts, since
-other load on the machine only adds. Calibrate first: `radps plan --calibrate` with as many ranks.
+Three real sets, as far as the repository or the folder of --data has them, and a simulated one, on each number of ranks; of
+the repeats the quickest counts, since other load on the machine only adds. Calibrate first: `radps plan --calibrate` with as
+many ranks.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def arguments_of() -> argparse.Namespace:
     p = parser(__doc__)
     add_launcher(p)
     p.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks")
+    p.add_argument("--data", type=Path, help="folder with more archives of real sets, NAME.tar.xz, than the repository's data")
     p.add_argument("--machine", type=Path, help="machine file (the user's own, else built-in constants)")
     return p.parse_args()
 
@@ -46,10 +48,9 @@ def machine_of(arguments: argparse.Namespace) -> Machine:
     return with_host(read_machine(path) if arguments.machine or path.exists() else Machine())
 
 
-def unpacked(name: str, folder: Path) -> Path | None:
-    """A real set from the repository's archives or those beside the checkout; None where it is in neither."""
-    for place in (REPOSITORY / "data", REPOSITORY.parent / "shared" / "data"):
-        archive = place / f"{name}.tar.xz"
+def unpacked(name: str, archives: Sequence[Path], folder: Path) -> Path | None:
+    """A real set from the first of the folders of archives that has it, unpacked into ``folder``; None where none has."""
+    for archive in (place / f"{name}.tar.xz" for place in archives):
         if archive.exists():
             if not (folder / name).exists():
                 with tarfile.open(archive) as tar:
@@ -69,10 +70,11 @@ def jobs_of(arguments: argparse.Namespace) -> dict[str, tuple[Path, list[object]
     found: dict[str, tuple[Path, list[object]]] = {
         "simulated": (store, ["--imsize", size, "--cell", "0.15arcsec", "--niter", 10 * size, "--pblimit", -0.2])
     }
+    archives = [REPOSITORY / "data", *([arguments.data] if arguments.data else [])]
     for label, (name, parameters) in SETS.items() if not toy else ():
-        path = unpacked(name, folder)
+        path = unpacked(name, archives, folder)
         if path is None:
-            print(f"{name} is not there: left out")
+            print(f"{label} left out: no {name}.tar.xz in {' or '.join(map(str, archives))} (--data)")
         else:
             found[label] = (path, parameters)
     return found
