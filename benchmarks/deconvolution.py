@@ -168,7 +168,8 @@ def measure_casa(python: str, folder: Path, deconvolver: str, problem: Problem, 
 
 
 def casa_once(python: str, folder: Path, deconvolver: str, problem: Problem) -> Timing:
-    """CASA's wall time per iteration, from a run of all iterations and one of a tenth; NaN for a toy's, which are noise."""
+    """CASA's wall time per iteration, from a run of all iterations and one of a tenth; NaN where those are noise (a toy's), or
+    the same because Clark's lists are used up in both."""
     requests = []
     for run in ("short", "long"):
         for name in ("psf", "residual", "mask"):
