@@ -10,9 +10,8 @@ sorts the visibilities by tiles in every call ("building index"); our store has 
 "indexed" count that as ducc0's, too.
 
 A "residual pass" is what a major cycle does to a block, all of it by the program's own functions: model to grid, degridding,
-subtraction, gridding, to images, division by the sum of weights. As in the program, blocks have 16 channels; where a cube has
-fewer or ends within a block, the other lanes hold no data. A cube of 8 channels is measured in both widths in which the program
-works it: 16 lanes for first images, 8 for major cycles.
+subtraction, gridding, to images, division by the sum of weights. Blocks have as many channels as the program gives them; where
+a cube ends within a block, the other lanes hold no data.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from numpy.typing import NDArray
 from radps_mpi.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.data.visibilities import VisibilityBlock, VisibilityPass
-from radps_mpi.decomposition import block_width, channel_blocks, half_width
-from radps_mpi.imaging.gridding import Gridder
+from radps_mpi.decomposition import block_width, channel_blocks
+from radps_mpi.imaging.gridding import Gridder, cells_apart
 from radps_mpi.imaging.preparation import PreparedPiece
 from radps_mpi.imaging.residual import grid_residual, normalise
 from radps_mpi.io.ingest_slab import sorting_order
@@ -107,15 +106,16 @@ def _spiral_array_uvw_m(nrow: int, rng: np.random.Generator) -> NDArray[np.float
 
 
 class Ours:
-    """radps_mpi's gridder for blocks of ``nlane`` channels, prepared as the program prepares them."""
+    """radps_mpi's gridder and its blocks, prepared as the program prepares them."""
 
-    def __init__(self, data: Data, epsilon: float, nlane: int) -> None:
+    def __init__(self, data: Data, epsilon: float) -> None:
         case = data.case
-        self.data, self.nlane = data, nlane
-        top_hz = data.freq_hz.max() + block_width(case.size, case.size, case.nchan) * case.step * FREQ_HZ
-        reach = data.longest_m * top_hz / SPEED_OF_LIGHT_M_S  # as Description.reach: one for blocks and their halves
-        self.gridder = Gridder(data.geometry, nlane=nlane, epsilon=epsilon, rows=case.nrow, reach=reach)
-        self.blocks = [slice(block.start, block.stop) for block in channel_blocks(case.nchan, nlane)]
+        apart = cells_apart(data.geometry, case.step * FREQ_HZ, data.longest_m)
+        self.data, self.nlane = data, block_width(case.size, case.size, case.nchan, case.nrow, apart)
+        top_hz = data.freq_hz.max() + self.nlane * case.step * FREQ_HZ
+        reach = data.longest_m * top_hz / SPEED_OF_LIGHT_M_S  # as Description.reach
+        self.gridder = Gridder(data.geometry, nlane=self.nlane, epsilon=epsilon, rows=case.nrow, reach=reach)
+        self.blocks = [slice(block.start, block.stop) for block in channel_blocks(case.nchan, self.nlane)]
         self.pieces = [self._piece(block) for block in self.blocks]
 
     def _piece(self, block: slice) -> PreparedPiece:
@@ -249,24 +249,10 @@ def timer_s(printed: str, name: str) -> float:
     return float(total[1]) * float(share[1]) / 100
 
 
-def widths(case: Case) -> list[int]:
-    """Lanes of the blocks in which the program works a cube: those of first images and, where a half holds all channels, those
-    of major cycles (radps_mpi.journey.division expects 0.7 of the time of them)."""
-    width = block_width(case.size, case.size, case.nchan)
-    half = half_width(width)
-    return [width, half] if half < width and case.nchan <= half else [width]
-
-
 def measure(case: Case, epsilon: float, repeats: int) -> list[Row]:
-    """Rows of the table for one case."""
+    """Rows of the table for one case; the residual images of the contestants must agree."""
     data = Data(case)
-    return [row for nlane in widths(case) for row in measure_lanes(data, epsilon, nlane, repeats)]
-
-
-def measure_lanes(data: Data, epsilon: float, nlane: int, repeats: int) -> list[Row]:
-    """Rows for one width of blocks; the residual images of the contestants must agree."""
-    case = data.case
-    ours, theirs = Ours(data, epsilon, nlane), Ducc(data, epsilon)
+    ours, theirs = Ours(data, epsilon), Ducc(data, epsilon)
     a, b = np.concatenate(ours.residual()), np.array(theirs.residual())
     difference = float(np.abs(a - b).max() / np.abs(b).max())
     require(difference < 4.0 * epsilon, f"{case.name} {case.size}: residual images differ by {difference:.2g} of the peak")

@@ -49,6 +49,13 @@ def test_blocks_are_as_wide_as_their_pixels_allow_and_channels_fill(nx: int, ny:
     assert width == allowed[-1]
 
 
+def test_wide_channels_are_gridded_one_by_one_where_rows_outnumber_what_transforms_take() -> None:
+    assert block_width(512, 512, 64, 50_000, 0.14) == 1
+    assert block_width(1024, 1024, 64, 50_000, 0.28) == LANES  # transforms count for more
+    assert block_width(512, 512, 64, 50_000, 0.05) == LANES  # most rows share their cells
+    assert block_width(512, 512, 12, 5_000, 0.14) == LANES // 2
+
+
 @settings(deadline=None)
 @given(costs=COSTS, later=st.lists(st.floats(0.0, 1e3), max_size=60), nrank=RANKS, nleaf=st.integers(1, MAX_LEAVES))
 def test_blocks_stay_where_they_are_unless_moving_them_pays(

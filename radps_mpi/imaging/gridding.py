@@ -224,6 +224,12 @@ def _check(epsilon: float, precision: str, kind: str, nlane: int) -> None:
         raise ValueError(f"a gridder of kind {kind!r} can't have {nlane} lanes")
 
 
+def cells_apart(geometry: ImageGeometry, step_hz: float, longest_m: float) -> float:
+    """Cells of an unpadded uv plane between visibilities of a baseline of ``longest_m`` in channels ``step_hz`` apart."""
+    field_rad = max(geometry.nx * geometry.cell_x_rad, geometry.ny * geometry.cell_y_rad)
+    return longest_m * step_hz / SPEED_OF_LIGHT_M_S * field_rad
+
+
 def choose_window(image_shape: tuple[int, int], epsilon: float, rows: int) -> Window:
     """The window of accuracy ``epsilon`` that makes gridding ``rows`` visibilities and one transform cheapest."""
 

@@ -20,6 +20,7 @@ from radps_mpi.data.observation import ObservationMeta
 from radps_mpi.errors import DataError, UsageError
 from radps_mpi.imaging.channel_map import width_ratio
 from radps_mpi.imaging.field_of_view import half_power_width_rad, radius_at_level_rad
+from radps_mpi.imaging.gridding import cells_apart
 from radps_mpi.imaging.preparation import Hands, Pointing, parallel_hands, pointing
 from radps_mpi.imaging.primary_beams import Dish, dish_of
 from radps_mpi.imaging.sin_projection import to_frame
@@ -141,12 +142,19 @@ def describe(config: RunConfig, store: Observations) -> Description:
     ]
     _check_pointings(observations, geometry, dish, axis)
     _check_field_of_view(config, observations, geometry, dish, axis)
-    width = 1 if continuum else decomposition.block_width(geometry.nx, geometry.ny, axis.nchan)
+    width = 1 if continuum else _block_width(geometry, axis, metas)
     return Description(
         config, geometry, axis, observations,
         tuple(decomposition.channel_blocks(axis.nchan, width)), tuple(_leaves(config, metas)), width,
         make_scheme(config.weighting.weighting, config.weighting.robust, axis, continuum=continuum),
         _control(config), dish, _pb_axis_lm(observations), _metadata(metas), tuple(notes),
+    )
+
+
+def _block_width(geometry: ImageGeometry, axis: SpectralAxis, metas: list[ObservationMeta]) -> int:
+    step_hz, longest_m = float(np.median(axis.width_hz)), max(meta.max_uv_m for meta in metas)
+    return decomposition.block_width(
+        geometry.nx, geometry.ny, axis.nchan, sum(meta.nrow for meta in metas), cells_apart(geometry, step_hz, longest_m)
     )
 
 
