@@ -28,10 +28,27 @@ find_launcher() {
     fi
   fi
   case $launcher in
-    srun) launch=(srun "${mpi[@]}" --wait=30 "${srun_options[@]}") ;;
-    *) launch=(mpirun "${mpirun_options[@]}") ;;
+    srun)
+      launch=(srun "${mpi[@]}" --wait=30 "${srun_options[@]}")
+      export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun no longer takes them from the batch script's options
+      ;;
+    *) launch=(mpirun "${mpirun_options[@]}") ;; # without it: the srun of mpirun's daemons would leave them that many cores only
   esac
-  export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun no longer takes them from the batch script's options
+}
+
+# Called while the job can still start something on its nodes; jobs/stage.sh, sourced later, has one that removes its copies.
+before_requeue() { :; }
+
+# requeue NAME STATUS: ends the script. Slurm tells a script that it queues again to end, which is too early for a last word.
+requeue() {
+  before_requeue
+  trap '' TERM
+  if scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"; then
+    say "exit $2, requeued"
+  else
+    say "exit $2, and Slurm would not queue the job again: 'radps resume $1' goes on from here"
+  fi
+  exit "$2"
 }
 
 # can_be_resumed NAME: it has committed something; or, for a later attempt, is ingesting. Not where it was to replace an earlier
@@ -72,11 +89,7 @@ attempt() {
   # error again: 64 usage, 65 data, 74 storage, a crash.
   case $status in
     75 | 137 | 138 | 143)
-      if [ "$number" -lt "$most_attempts" ]; then
-        say "exit $status, requeued"
-        scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}" || true
-        exit "$status"
-      fi
+      [ "$number" -ge "$most_attempts" ] || requeue "$name" "$status"
       say "exit $status in attempt $number of $most_attempts: given up; 'radps resume $name' goes on from here"
       ;;
   esac

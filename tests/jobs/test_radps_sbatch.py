@@ -80,6 +80,25 @@ def test_a_job_stopped_in_time_is_queued_again(site: Site) -> None:
     assert "exit 75, requeued" in output
 
 
+@pytest.mark.fault(
+    "slurm", "scontrol requeue is refused (batch script, stand-ins for Slurm)",
+    "the log doesn't say requeued, but how to go on",
+)  # fmt: skip
+def test_a_job_that_slurm_would_not_queue_again_says_how_to_go_on(site: Site) -> None:
+    site.launcher_ends_with(75)
+    site.command("scontrol", "exit 1")
+    status, output = site.submit()
+    assert status == 75
+    assert "requeued" not in output and "'radps resume runs/ngc5921' goes on from here" in output
+
+
+def test_what_is_queued_again_says_so_also_when_slurm_ends_the_script_at_once(site: Site) -> None:
+    site.launcher_ends_with(75)
+    site.command("scontrol", "kill $PPID; sleep 0.2")
+    status, output = site.submit()
+    assert status == 75 and "exit 75, requeued" in output
+
+
 @pytest.mark.parametrize("status", [137, 138, 143])
 @pytest.mark.fault("slurm", "a launcher ended by SIGKILL, SIGUSR1 or SIGTERM (batch script, stand-ins for Slurm)", "requeued")
 def test_a_killed_job_is_queued_again(site: Site, status: int) -> None:
@@ -153,6 +172,14 @@ def test_mpirun_starts_the_ranks_where_slurm_has_no_pmix(site: Site) -> None:
     site.command("srun", 'echo "none pmi2"')
     assert site.submit()[0] == 0
     assert site.calls()[0].startswith("mpirun radps image ")
+
+
+def test_only_slurms_own_launcher_is_told_the_cores_of_a_rank(site: Site) -> None:
+    """The srun with which mpirun starts one daemon on each node would keep all ranks of a node on so many cores."""
+    site.command("srun", '[ "$1" = --mpi=list ] && echo "${pmix-pmix}" || echo "cores $SRUN_CPUS_PER_TASK"')
+    site.command("mpirun", 'echo "cores ${SRUN_CPUS_PER_TASK-of the node}"')
+    assert "cores 4\n" in site.submit(SLURM_CPUS_PER_TASK="4")[1]
+    assert "cores of the node\n" in site.submit(SLURM_CPUS_PER_TASK="4", pmix="")[1]
 
 
 @pytest.mark.fault(
