@@ -1,5 +1,5 @@
-# Source this: `. jobs/environment.sh`. It selects the checkout's virtual environment and keeps every cache inside the checkout.
-# Whatever is set already wins, so that a site or a job can choose otherwise.
+# Source this: `. jobs/environment.sh`. It selects the checkout's virtual environment and keeps every cache inside the checkout,
+# or among the user's where that is read-only. Whatever is set already wins, so that a site or a job can choose otherwise.
 
 RADPS_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export RADPS_ROOT
@@ -20,9 +20,13 @@ if [ -e /.dockerenv ] || [ -e /run/.containerenv ]; then # containers forbid one
 fi
 
 # Compiled kernels outlive an uninstall when they lie beside the sources, and an installation may be read-only.
-export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$RADPS_ROOT/.cache/numba}
-export MPLCONFIGDIR=${MPLCONFIGDIR:-$RADPS_ROOT/.cache/matplotlib}
-export PIP_CACHE_DIR=${PIP_CACHE_DIR:-$RADPS_ROOT/.cache/pip}
+radps_cache=$RADPS_ROOT/.cache
+if ! mkdir -p "$radps_cache" 2>/dev/null || [ ! -w "$radps_cache" ]; then
+  radps_cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/radps
+fi
+export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$radps_cache/numba}
+export MPLCONFIGDIR=${MPLCONFIGDIR:-$radps_cache/matplotlib}
+export PIP_CACHE_DIR=${PIP_CACHE_DIR:-$radps_cache/pip}
 mkdir -p "$NUMBA_CACHE_DIR" "$MPLCONFIGDIR"
 
 # File systems without locks (some Lustre mounts) would refuse every open; the run directory has a lock of its own.

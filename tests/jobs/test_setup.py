@@ -109,3 +109,13 @@ def test_the_environment_keeps_what_is_set_and_caches_stay_in_the_checkout(tmp_p
     assert variables() == [f"{tmp_path}/.cache/numba", "BEST_EFFORT", str(tmp_path), "1"]
     elsewhere = str(tmp_path / "elsewhere")
     assert variables(HDF5_USE_FILE_LOCKING="FALSE", NUMBA_CACHE_DIR=elsewhere)[:2] == [elsewhere, "FALSE"]
+
+
+def test_the_caches_of_a_read_only_checkout_are_the_users(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    shutil.copy(REPOSITORY / "jobs" / "environment.sh", tmp_path / "jobs")
+    (tmp_path / ".cache").touch()  # no folder can be made there, not even by root
+    script = "set -eu; . jobs/environment.sh; echo $NUMBA_CACHE_DIR; [ -d $NUMBA_CACHE_DIR ]"
+    variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
+    output = subprocess.check_output(["bash", "-c", script], cwd=tmp_path, env=variables, text=True)
+    assert output.strip() == f"{tmp_path}/home/.cache/radps/numba"
