@@ -77,6 +77,16 @@ def test_a_job_takes_whole_nodes_for_its_ranks_and_shares_the_data(submit: Modul
     assert "module load openmpi\n" in text and not (folder / "out" / "strong-8.sbatch").exists()
 
 
+def test_jobs_of_many_ranks_start_from_copies_as_the_site_file_says(submit: ModuleType, folder: Path) -> None:
+    (folder / "site.toml").write_text(f"stage_ranks = 4\n{SITE}")
+    assert submit.main([*OPTIONS, "strong", "--ranks", "2", "4", "--dry-run"]) == 0
+    few, many = ((folder / "out" / f"strong-{n}.sbatch").read_text() for n in (2, 4))
+    assert "stage.sh" not in few and "GIT_DIR" not in few
+    stage, copy, measure = (many.index(text) for text in ("/jobs/stage.sh\n", '\ncd "$RADPS_ROOT"', "\npython benchmarks/"))
+    assert many.index("/jobs/environment.sh\n") < stage < copy < measure
+    assert "stage.sh" not in (folder / "out" / "results.sbatch").read_text()
+
+
 def test_what_has_been_measured_is_measured_again_only_when_asked(
     submit: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
