@@ -3,7 +3,8 @@
 # thousands of ranks at once keep the servers of a shared file system busy for minutes. docs/many_ranks.md counts what is
 # read from where. If it doesn't work, one line says so and the ranks start from the checkout.
 #
-# RADPS_STAGE   folder on the nodes' own disks, in which each job has one of its own [$SLURM_TMPDIR, $TMPDIR or /tmp]
+# RADPS_STAGE      folder on the nodes' own disks, in which each job has one of its own [$SLURM_TMPDIR, $TMPDIR or /tmp]
+# kernel_options   array: options of the run for warm.sh
 #
 # The copies are removed when the script ends, and before attempt.sh has the job queued again. A job that is ended from outside
 # can't start anything on its other nodes any more: what is there is left to the site, or to the next attempt.
@@ -32,6 +33,7 @@ pack() { # pack FILE
   local kernels compiled
   kernels=$("$RADPS_ROOT/.venv/bin/python" -P -c 'import radps_kernels; print(radps_kernels.__path__[0])') || return
   compiled=$NUMBA_CACHE_DIR/$(cache_of "$kernels")
+  [ -d "$compiled" ] || bash "$RADPS_ROOT/jobs/warm.sh" "${kernel_options[@]}" || return # once, not in each job
   archive -cf "$1" -C "$RADPS_ROOT" jobs radps_mpi kernels benchmarks || return
   if [ -d "$compiled" ]; then
     archive -rf "$1" --transform "s,^\.,.cache/numba/$(cache_of "$radps_copy/kernels/radps_kernels"),S" -C "$compiled" . || return
@@ -46,7 +48,7 @@ stage() {
     sbcast --force "$radps_copy/packed.tar" "$radps_copy/received.tar" &&
     rm "$radps_copy/packed.tar" &&
     on_each_node bash -c 'tar -xf "$1/received.tar" -C "$1" && rm "$1/received.tar"' stage "$radps_copy" &&
-    on_each_node env "${radps_copied[@]}" bash "$radps_copy/jobs/warm.sh" >/dev/null
+    on_each_node env "${radps_copied[@]}" bash "$radps_copy/jobs/warm.sh" "${kernel_options[@]}"
 }
 
 radps_copied=(

@@ -24,6 +24,16 @@ ENVIRONMENT = ATTEMPT.parents[2] / "jobs" / "environment.sh"
 STAGE = ENVIRONMENT.with_name("stage.sh")
 """What copies the environment to the nodes of a job."""
 
+WARM = ENVIRONMENT.with_name("warm.sh")
+"""What compiles the kernels."""
+
+COMPILE_BEFORE_RANKS = 64
+"""Jobs of at least so many ranks wait for one process to compile, where nothing is compiled yet: each rank would write the same
+hundreds of files into one cache. Of fewer ranks each compiles only what the run needs, which takes less time."""
+
+_KERNEL_OPTIONS = ("--precision=", "--epsilon=")
+"""Arguments of a run that make other kernels (jobs/warm.sh)."""
+
 _MIB = 1 << 20
 
 
@@ -103,6 +113,17 @@ def staging(request: Request, site: Site) -> list[str]:
     return [f". {shlex.quote(str(STAGE))}"] if wanted else []
 
 
+def compiling(request: Request, site: Site, arguments: Sequence[str]) -> list[str]:
+    """The lines that have kernels compiled before many ranks would do it, here or by what stages."""
+    ranks = request.nodes * request.ranks_per_node
+    options = [f"kernel_options=({' '.join(word for word in arguments if word.startswith(_KERNEL_OPTIONS))})"]
+    staged = staging(request, site)
+    if staged or ranks < COMPILE_BEFORE_RANKS or not WARM.exists():
+        return [*options, *staged] if staged else []
+    missing = '[ -z "$(find "$NUMBA_CACHE_DIR" -name "*.nbi" -print -quit)" ]'
+    return [*options, f'if {missing}; then bash {shlex.quote(str(WARM))} "${{kernel_options[@]}}" || true; fi']
+
+
 def run_script(
     request: Request, site: Site, facts: Sequence[str], imagename: str, arguments: Sequence[str], folder: Path
 ) -> str:
@@ -123,7 +144,7 @@ def run_script(
         "#",
         *head(request, site, extra),
         *preparation(site, folder),
-        *staging(request, site),
+        *compiling(request, site, arguments),
         "",
         f"# Starts the run, or goes on with it; asks for another attempt where it was stopped or killed: see {ATTEMPT.name}.",
         f"most_attempts={site.common.most_attempts}",

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from radps_mpi.slurm.script import Request, head, image_arguments, job_name_of, preparation, run_script, slurm_time
+from radps_mpi.slurm.script import (
+    Request,
+    compiling,
+    head,
+    image_arguments,
+    job_name_of,
+    preparation,
+    run_script,
+    slurm_time,
+)
 from radps_mpi.slurm.site import Site, site_of_toml
 
 SITE = """
@@ -76,6 +85,37 @@ def test_jobs_of_many_ranks_start_from_copies_on_their_nodes(least: int, staged:
     lines = run_script(request, site, [], "a", ["a.ms"], tmp_path).splitlines()
     sourced = [Path(shlex.split(line)[1]).name for line in lines if line.startswith(". ")]
     assert sourced == ["attempt.sh", "environment.sh", *(["stage.sh"] if staged else [])]
+
+
+@pytest.mark.parametrize(("ranks_per_node", "least", "named"), [
+    (16, 0, []), (32, 0, ["warm.sh"]), (32, 64, ["stage.sh"]), (16, 1, ["stage.sh"]),
+])  # fmt: skip
+def test_kernels_are_compiled_before_many_ranks_would_do_it(
+    site: Site, ranks_per_node: int, least: int, named: list[str], tmp_path: Path
+) -> None:
+    site = site_of_toml(f"stage_ranks = {least}\n{SITE}", "site.toml")
+    request = Request("a", site.partitions[0], "", 2, ranks_per_node, 1, 0, 60.0)
+    text = run_script(request, site, [], "a", ["a.ms", "--niter=5", "--precision=double", "--epsilon=1e-06"], tmp_path)
+    assert [name for name in ("warm.sh", "stage.sh") if f"/jobs/{name}" in text] == named
+    assert ("\nkernel_options=(--precision=double --epsilon=1e-06)\n" in text) == bool(named)
+    subprocess.run(["bash", "-n"], input=text, text=True, timeout=20, check=True)
+
+
+@pytest.mark.parametrize(("there", "compiled"), [(True, False), (False, True)])
+def test_what_is_compiled_already_is_not_compiled_again(
+    site: Site, there: bool, compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radps_mpi.slurm.script.WARM", tmp_path / "warm.sh")
+    (tmp_path / "warm.sh").write_text(f'echo "$@" >{tmp_path}/warmed; exit 1\n')
+    if there:
+        (tmp_path / "kernel.nbi").touch()
+    request = Request("a", site.partitions[0], "", 2, 64, 1, 0, 60.0)
+    lines = ["set -eo pipefail", *compiling(request, site, ["a.ms", "--precision=double"]), "echo on"]
+    done = subprocess.run(["bash", "-c", "\n".join(lines)], env={"PATH": "/usr/bin:/bin", "NUMBA_CACHE_DIR": str(tmp_path)},
+                          capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
+    assert done.stdout == "on\n"
+    assert (tmp_path / "warmed").exists() == compiled
+    assert not compiled or (tmp_path / "warmed").read_text() == "--precision=double\n"
 
 
 def test_values_are_quoted_and_inputs_that_look_like_options_come_last() -> None:
