@@ -40,14 +40,26 @@ def site(slurm: Any, tmp_path: Path) -> Path:
     return path
 
 
-def submit(slurm: Any, site: Path, imagename: Path, *options: object, **variables: str) -> str:
-    """The number of the job that radps slurm submits, with more ``variables`` in its environment."""
-    command = [sys.executable, "-m", "radps_mpi", "slurm", "--site", site, "--imagename", imagename, "--submit", *options]
+def plan(slurm: Any, site: Path, imagename: Path, *options: object, **variables: str) -> str:
+    """What radps slurm says, with more ``variables`` in its environment."""
+    command = [sys.executable, "-m", "radps_mpi", "slurm", "--site", site, "--imagename", imagename, *options]
     done = subprocess.run([str(word) for word in command], env=jobs.environment({**slurm.variables, **variables}),
                           capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
-    found = re.search(r"submitted as job (\d+)", done.stdout)
-    assert found, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def submit(slurm: Any, site: Path, imagename: Path, *options: object, **variables: str) -> str:
+    """The number of the job that radps slurm submits."""
+    found = re.search(r"submitted as job (\d+)", said := plan(slurm, site, imagename, "--submit", *options, **variables))
+    assert found, said
     return found[1]
+
+
+def written(slurm: Any, site: Path, imagename: Path, *options: object) -> Path:
+    """The script that radps slurm writes."""
+    plan(slurm, site, imagename, *options)
+    return imagename.with_name(f"{imagename.name}.sbatch")
 
 
 def given(slurm: Any, job: str) -> dict[str, str]:
@@ -98,6 +110,46 @@ def test_a_job_told_to_stop_before_its_limit_goes_on_in_another_attempt(
     assert "exit 75, requeued" in slurm.log(job)
     assert f"attempt 2: radps resume {cube}" in slurm.log(job)
     assert jobs.product_hashes(cube) == undisturbed
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.fault(
+    "slurm", "told to stop while ranks run from copies made by sbcast, which then can't be made again, on a real Slurm",
+    "copies gone before the job is requeued; finished without them, same hashes as under mpirun",
+)  # fmt: skip
+def test_ranks_start_from_copies_if_they_can_be_made_and_none_is_left_behind(
+    slurm: Any, site: Path, config: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    """On one node, as the emulated ones share a disk; all of .venv, once."""
+    site.write_text("stage_ranks = 1\n" + site.read_text().replace('least_time = "1min"', 'least_time = "10min"'))
+    disk, hold, cube = tmp_path / "disk", tmp_path / "hold", tmp_path / "cube"
+    disk.mkdir()
+    hold.touch()
+    script = written(slurm, site, cube, "--config", config, "--max-nodes", 1)
+    fault = f"export RADPS_FAULT=before-write:60:0:wait RADPS_FAULT_HOLD={hold}"  # of the run, not of what compiles before
+    script.write_text(script.read_text().replace("\nattempt ", f"\n{fault}\nattempt "))
+    job = slurm.ask("sbatch", "--parsable", f"--export=ALL,RADPS_STAGE={disk}", str(script))
+    slurm.wait(job, lambda: hold.read_text() == "reached", seconds=150.0)
+    loaded = [Path(name) for name in files_mapped_by(json.loads(Path(f"{cube}.radps/lock").read_text())["pid"])]
+    assert any(path.is_relative_to(disk / f"radps-{job}" / ".venv") for path in loaded)
+    assert not [path for path in loaded if path.is_relative_to((jobs.REPOSITORY / ".venv").resolve())]
+    slurm.ask("scancel", "--batch", "--signal=USR1", job)
+    slurm.wait(job, lambda: "told to stop" in slurm.log(job))
+    time.sleep(1.0)  # from the script to the ranks
+    hold.unlink()
+    slurm.wait(job, lambda: "exit 75, requeued" in slurm.log(job))
+    disk.rmdir()  # nothing is left there
+    disk.touch()
+    slurm.finish(job)
+    assert f"nothing staged, for what is said above: ranks start from {jobs.REPOSITORY}" in slurm.log(job)
+    assert f"attempt 2: radps resume {cube}" in slurm.log(job)
+    assert jobs.product_hashes(cube) == undisturbed
+
+
+def files_mapped_by(pid: int) -> set[str]:
+    """Files that are in the memory of a process: its libraries."""
+    fields = [line.split(maxsplit=5) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    return {field[5] for field in fields if len(field) == 6 and field[5].startswith("/")}
 
 
 def test_one_command_measures_scaling_and_puts_the_results_of_its_jobs_together(
