@@ -24,7 +24,11 @@ radps_cache=$RADPS_ROOT/.cache
 if ! mkdir -p "$radps_cache" 2>/dev/null || [ ! -w "$radps_cache" ]; then
   radps_cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/radps
 fi
-export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$radps_cache/numba}
+# numba looks whether the file of a compiled function has changed, not whether those have that it calls from other files.
+radps_kernels=$({ cat "$RADPS_ROOT"/kernels/radps_kernels/*.py 2>/dev/null || true; } | cksum | cut -d ' ' -f 1)
+case ${NUMBA_CACHE_DIR:-} in
+  "" | "$radps_cache"/numba/*) export NUMBA_CACHE_DIR=$radps_cache/numba/$radps_kernels ;;
+esac
 export MPLCONFIGDIR=${MPLCONFIGDIR:-$radps_cache/matplotlib}
 export PIP_CACHE_DIR=${PIP_CACHE_DIR:-$radps_cache/pip}
 mkdir -p "$NUMBA_CACHE_DIR" "$MPLCONFIGDIR"

@@ -290,4 +290,5 @@ names=$(IFS=,; echo "${EXTRAS[*]}")
 run "radps_mpi and its dependencies [$names]" pip_install --no-build-isolation -e ".[$names]"
 check_result
 printf '%s\n' "$(stamp_key)" "${EXTRAS[@]}" >"$STAMP"
+find "$ROOT/.cache" -mindepth 2 -maxdepth 2 -path '*/numba/*' -mtime +30 -exec rm -rf {} + # of sources that are no more
 say "done in $SECONDS s; activate with: . jobs/environment.sh"

@@ -31,15 +31,16 @@ CLARK = GLOBAL | {"deconvolver": "clark", "mask": "circle[[30pix,33pix],20pix]"}
 NIGHTS = SMALL | {"nchan": 20, "width": 2, "weighting": "briggs", "row_groups": 2, "nmajor": 1}
 """Two blocks of two leaves each: four ranks share them as two teams, seven leave three idle."""
 
-WIDE = SMALL | {"cell": "0.5arcsec", "threshold": "20mJy", "weighting": "briggs", "nmajor": 2}
+WIDE = SMALL | {"imsize": 320, "cell": "0.1arcsec", "threshold": "20mJy", "weighting": "briggs", "nmajor": 2}
 OTHER_PATHS: dict[str, dict[str, Any]] = {
     "wide channels": WIDE,
     "one lane": GLOBAL | {"nchan": 5, "start": 20},
     "eight lanes": PLANE | {"block_pixels": 8 * 64 * 64},
     "double": GLOBAL | {"nchan": 20, "precision": "double"},
 }
-"""Rows whose lanes fall on several cells; a cube of too few channels for lanes; blocks of half a vector of AVX-512, as those of
-large images are; numbers of twice as many bytes, so vectors of half as many lanes."""
+"""Rows whose lanes fall on several cells (and are too few for channels to go one by one); a cube of too few channels for lanes;
+blocks of half a vector of AVX-512, as those of large images are; numbers of twice as many bytes, so vectors of half as many
+lanes."""
 
 
 def flags(parameters: dict[str, Any]) -> list[str]:
@@ -186,6 +187,6 @@ def test_channels_of_the_wide_set_fall_on_several_cells(wide_store: Path) -> Non
     with VisibilityStore.open(wide_store) as store:
         uvw_m = store.read_rows(0, 0, 1).uvw_m
         freq_hz = store.observations[0].freq_hz[:16]
-    side_rad = SMALL["imsize"] * np.radians(0.5 / 3600)
+    side_rad = WIDE["imsize"] * np.radians(0.1 / 3600)
     apart = np.abs(uvw_m[:, :2]).max(axis=1) * np.ptp(freq_hz) / SPEED_OF_LIGHT_M_S * side_rad
     assert np.mean(apart > 1.0) > 0.5
