@@ -1,5 +1,6 @@
 # Source this: `. jobs/environment.sh`. It selects the checkout's virtual environment and keeps every cache inside the checkout,
-# or among the user's where that is read-only. Whatever is set already wins, so that a site or a job can choose otherwise.
+# or among the user's where that is read-only. Whatever is set already wins, so that a site or a job can choose otherwise; but
+# the folder of kernels that it chose itself follows their sources.
 
 RADPS_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export RADPS_ROOT
@@ -27,7 +28,7 @@ fi
 # numba looks whether the file of a compiled function has changed, not whether those have that it calls from other files.
 radps_kernels=$({ cat "$RADPS_ROOT"/kernels/radps_kernels/*.py 2>/dev/null || true; } | cksum | cut -d ' ' -f 1)
 case ${NUMBA_CACHE_DIR:-} in
-  "" | "$radps_cache"/numba/*) export NUMBA_CACHE_DIR=$radps_cache/numba/$radps_kernels ;;
+  "" | "$radps_cache"/numba | "$radps_cache"/numba/*) export NUMBA_CACHE_DIR=$radps_cache/numba/$radps_kernels ;;
 esac
 export MPLCONFIGDIR=${MPLCONFIGDIR:-$radps_cache/matplotlib}
 export PIP_CACHE_DIR=${PIP_CACHE_DIR:-$radps_cache/pip}

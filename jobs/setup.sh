@@ -290,5 +290,6 @@ names=$(IFS=,; echo "${EXTRAS[*]}")
 run "radps_mpi and its dependencies [$names]" pip_install --no-build-isolation -e ".[$names]"
 check_result
 printf '%s\n' "$(stamp_key)" "${EXTRAS[@]}" >"$STAMP"
-find "$ROOT/.cache" -mindepth 2 -maxdepth 2 -path '*/numba/*' -mtime +30 -exec rm -rf {} + # of sources that are no more
+# Kernels compiled from sources that are no more
+find "$ROOT/.cache/numba" -mindepth 1 -maxdepth 1 ! -name "${NUMBA_CACHE_DIR##*/}" -mtime +30 -exec rm -rf {} + || true
 say "done in $SECONDS s; activate with: . jobs/environment.sh"

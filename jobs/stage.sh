@@ -12,11 +12,11 @@
 : "${SLURM_JOB_ID:?jobs/stage.sh is for batch jobs}"
 radps_copy=$(realpath -ms "${RADPS_STAGE:-${SLURM_TMPDIR:-${TMPDIR:-/tmp}}}/radps-$SLURM_JOB_ID")
 
-on_each_node() { srun --mpi=none --ntasks="${SLURM_NNODES:-1}" --ntasks-per-node=1 "$@"; }
+on_each_node() { timeout "${step_limit_s:-0}" srun --mpi=none --ntasks="${SLURM_NNODES:-1}" --ntasks-per-node=1 "$@"; }
 
 unstage() {
   trap - EXIT
-  on_each_node rm -rf "$radps_copy" || rm -rf "$radps_copy" || true
+  step_limit_s=60 on_each_node rm -rf "$radps_copy" || rm -rf "$radps_copy" || true
 }
 
 before_requeue() { unstage; } # the one of attempt.sh does nothing
@@ -36,7 +36,7 @@ pack() { # pack FILE
   [ -d "$compiled" ] || bash "$RADPS_ROOT/jobs/warm.sh" "${kernel_options[@]}" || return # once, not in each job
   archive -cf "$1" -C "$RADPS_ROOT" jobs radps_mpi kernels benchmarks || return
   if [ -d "$compiled" ]; then
-    archive -rf "$1" --transform "s,^\.,.cache/numba/$(cache_of "$radps_copy/kernels/radps_kernels"),S" -C "$compiled" . || return
+    archive -rf "$1" --transform "s,^\.,.cache/compiled/$(cache_of "$radps_copy/kernels/radps_kernels"),S" -C "$compiled" . || return
   fi
   archive -rf "$1" --transform 's,^\.,.venv,S' -C "$RADPS_ROOT/.venv" .
 }
@@ -55,7 +55,7 @@ radps_copied=(
   RADPS_ROOT="$radps_copy"
   PATH="$radps_copy/jobs:$radps_copy/.venv/bin:$PATH"
   PYTHONPATH="$radps_copy:$radps_copy/kernels${PYTHONPATH:+:$PYTHONPATH}"
-  NUMBA_CACHE_DIR="$radps_copy/.cache/numba"
+  NUMBA_CACHE_DIR="$radps_copy/.cache/compiled"
 )
 trap unstage EXIT
 if stage; then

@@ -73,7 +73,7 @@ pytest_serial() { # pytest_serial NAME ARGS...
 }
 
 bounds() {
-  NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$NUMBA_CACHE_DIR-bounds pytest_serial bounds -m "not mpi and not launches_mpi" "$@"
+  NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$RADPS_ROOT/.cache/numba-bounds/${NUMBA_CACHE_DIR##*/} pytest_serial bounds -m "not mpi and not launches_mpi" "$@"
 }
 
 serial() { pytest_serial serial -m "not slurm" "$@"; }

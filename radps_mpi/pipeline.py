@@ -16,7 +16,7 @@ from typing import Any
 
 from radps_mpi import alarm, timeline
 from radps_mpi.config import RunConfig
-from radps_mpi.errors import OutOfTimeError
+from radps_mpi.errors import OutOfTimeError, RadpsError
 from radps_mpi.imaging.stopping import STOP_TEXT, ControlState
 from radps_mpi.io import commit, earlier_run
 from radps_mpi.io.commit import Checkpoint
@@ -113,10 +113,13 @@ def _run(config: RunConfig, comm: Comm, directory: RunDirectory, event: str) -> 
         report.event("finished", stop=result.stop_text, iterations=result.iterations, measured=figures)
         return result
     except OutOfTimeError as stop:
-        _keep_timeline(config, comm, report)  # all ranks are here: they stop together
         report.event("stopped", why=str(stop))
         on_root(comm, "keeping the configuration", lambda: keep_until_accepted(directory, config))
         on_root(comm, "keeping the run", lambda: earlier_run.let_go(directory.root))
+        try:  # all ranks are here: they stop together
+            _keep_timeline(config, comm, report)
+        except RadpsError as error:
+            report.note(f"warning: {error}")
         raise OutOfTimeError(f"{stop}; 'radps resume {config.output.imagename}' goes on") from stop
     except Exception as error:
         report.event("failed", error=f"{type(error).__name__}: {error}")
@@ -145,7 +148,7 @@ def _image(config: RunConfig, comm: Comm, directory: RunDirectory, report: Repor
     announce(description, comm, report)
     masks = MaskSource(comm, description)
     imager = BlockImager(description, store, _cache_bytes(description, comm, report))
-    report.note(kernel_line(description, imager))
+    report.note(kernel_line(description, imager.gridder))
     with timeline.span("find or lay out the state"):
         state, found = open_state(comm, directory, description, store, imager.gridder, masks.identity, report)
     accept(directory, state, Imaged(config, masks.identity), store, report, found=found)

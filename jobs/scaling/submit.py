@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radps_mpi.errors import EXIT_OK, RadpsError, StorageError, UsageError
-from radps_mpi.slurm.script import Request, head, preparation, staging
+from radps_mpi.slurm.script import Request, compiling, head, preparation, staging
 from radps_mpi.slurm.site import PartitionConfig, Site, default_path, read_site
 from radps_mpi.slurm.submission import submit
 from radps_mpi.units import duration_s
@@ -149,11 +149,14 @@ def script_of(job: Job, site: Site, partition: PartitionConfig) -> str:
 
 
 def _copied(request: Request, site: Site) -> list[str]:
-    """What makes a job of many ranks start from copies, as those of radps slurm do; results name the commit all the same."""
+    """What makes a job of many ranks start from copies, or with compiled kernels, as those of radps slurm do; results name the
+    commit all the same."""
     checkout = shlex.quote(str(REPOSITORY))
     staged = staging(request, site)
+    if not staged:
+        return compiling(request, site, [])
     return [*staged, 'cd "$RADPS_ROOT"  # the copy, if it could be made',
-            f"export GIT_DIR={checkout}/.git GIT_WORK_TREE={checkout}"] if staged else []  # fmt: skip
+            f"export GIT_DIR={checkout}/.git GIT_WORK_TREE={checkout}"]  # fmt: skip
 
 
 # Writing and submitting ----------------------------------------------------------------------------------------------

@@ -219,6 +219,8 @@ class VisibilityStore:
         self.path = path
         self.metadata = metadata
         self.observations = metadata.observations
+        for array in (array for times in metadata.times for array in times):
+            array.setflags(write=False)  # read_times hands them out
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     @classmethod

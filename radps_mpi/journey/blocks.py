@@ -61,12 +61,15 @@ class BlockImager:
 
     def gridder_for(self, block: ChannelBlock) -> Gridder:
         """The kernel that works a block: of half as many lanes for a last block that fits into them, which makes the same bits
-        and no empty lanes."""
+        and no empty lanes. The other one gives the memory of its grids back."""
         half = half_width(self.nlane)
         if half == self.nlane or block.nchan > half:
+            if self._narrow is not None:
+                self._narrow.forget()
             return self.gridder
         if self._narrow is None:
             self._narrow = gridder_of(self.d, half)
+        self.gridder.forget()
         return self._narrow
 
     def turn_to(self, blocks: list[ChannelBlock]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from radps_mpi.decomposition import half_width
@@ -14,9 +16,10 @@ from radps_mpi.journey.describe import Description
 from radps_mpi.journey.plan import GUESSED_CYCLES, measured_runs, with_host
 from radps_mpi.journey.plan_report import spread
 from radps_mpi.journey.workload import work_of
-from radps_mpi.parallel import on_root, ranks_on_node
+from radps_mpi.parallel import gathered_on_node, on_root, ranks_on_node
 from radps_mpi.parallel.stints import WallTime
 from radps_mpi.parallel.types import Comm
+from radps_mpi.planning import machine as host
 from radps_mpi.planning.learning import corrections_from
 from radps_mpi.planning.machine_constants import Machine, default_path, read_machine
 from radps_mpi.planning.model import FIRST, MAJOR, MINOR, PRODUCTS, Corrections, Layout, Prediction, predict
@@ -34,15 +37,16 @@ def replan(
 ) -> str:
     """One line: how long what is left should take on these ranks, and on the best ones of these nodes if they are quicker.
     Collective. ``upcoming``: the next minor cycles, None where CLEAN is done."""
-    machine, corrections, source = on_root(comm, "reading the machine file", lambda: _constants(state))
+    cores = len(set[int]().union(*gathered_on_node(comm, host.cores_allowed())))  # a rank may be bound to one of them
+    machine, corrections, source = on_root(comm, "reading the machine file", lambda: _constants(state, cores))
     nodes = -(-comm.size // ranks_on_node(comm))
     layout = Layout(comm.size, d.config.parallel.threads, nodes)
     work, first_share = work_left(d, gridder, state, upcoming)
-    found = predict(work, machine, layout, corrections)
+    found = predict(work, machine, layout, corrections, resumed=True)
     left_s, parts = _left(found, first_share)
     memory = human_bytes(found.memory.peak_bytes)
     text = f"plan: some {format_duration(left_s)} more on {spread(layout)} ({parts}; {source}), {memory} of memory per rank"
-    best = best_on(work, machine, nodes, corrections)
+    best = best_on(work, machine, nodes, corrections, resumed=True)
     best_s, _ = _left(best, first_share)
     if best_s < WORTH_SAYING * left_s:
         text += f"; {spread(best.layout)} would take {format_duration(best_s)}"
@@ -83,15 +87,15 @@ def _left(prediction: Prediction, first_share: float) -> tuple[float, str]:
     return sum(seconds.values()), parts
 
 
-def _constants(state: Checkpoint) -> tuple[Machine, Corrections, str]:
-    """The machine's constants, what finished runs of the name teach, and where the first are from. News, not state: files that
-    can't be read end no run."""
+def _constants(state: Checkpoint, cores: int) -> tuple[Machine, Corrections, str]:
+    """The machine's constants, its nodes with ``cores`` where the file doesn't say, what finished runs of the name teach, and
+    where the first are from. News, not state: files that can't be read end no run."""
     machine, source, runs = Machine(), "built-in constants", []
     try:
         if (path := default_path()).exists():
             machine, source = read_machine(path), f"constants of {path}"
         runs = measured_runs(state.directory)
-    except RadpsError as error:
+    except (RadpsError, OSError) as error:
         source += f"; {error}"
-    here = with_host(machine)
+    here = with_host(replace(machine, cores_per_node=machine.cores_per_node or cores))
     return here, corrections_from(runs, here), source

@@ -7,6 +7,8 @@ import math
 import numpy as np
 
 from radps_mpi.constants import ARCSEC_RAD
+from radps_mpi.decomposition import half_width
+from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.io.commit import Checkpoint
 from radps_mpi.io.manifest import FLAG_BEAM_FALLBACK, FLAG_BLANK
 from radps_mpi.journey.blocks import BlockImager
@@ -39,9 +41,9 @@ def announce(d: Description, comm: Comm, report: Reporter) -> None:
         report.note(line)
 
 
-def kernel_line(d: Description, imager: BlockImager) -> str:
+def kernel_line(d: Description, gridder: Gridder) -> str:
     """How blocks are gridded: what was chosen from their channels, the image's size and the accuracy."""
-    gridder, last = imager.gridder, imager.gridder_for(d.blocks[-1])
+    last, half = d.blocks[-1].nchan, half_width(gridder.nlane)
     chosen = gridder.identity
     size, kept = ("{1} x {0}".format(*chosen[name]) for name in ("padded_size", "plane"))
     if d.continuum:
@@ -50,8 +52,8 @@ def kernel_line(d: Description, imager: BlockImager) -> str:
         how = "channel by channel"
     else:
         how = f"{gridder.nlane} channels at once, one per lane of vectors of {chosen['vector_width']}"
-        if last is not gridder:
-            how += f"; the last block, of {d.blocks[-1].nchan}, in {last.nlane} lanes"
+        if last <= half < gridder.nlane:
+            how += f"; the last block, of {last}, in {half} lanes"
     return (
         f"kernel: {chosen['support']} x {chosen['support']} taps for epsilon {chosen['epsilon']:g}, {chosen['precision']} "
         f"precision, uv plane of {size} cells of which {kept} are in reach; {how}"

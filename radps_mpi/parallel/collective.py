@@ -135,3 +135,12 @@ def ranks_on_node(comm: MPI.Intracomm) -> int:
         return int(node.size)
     finally:
         node.Free()
+
+
+def gathered_on_node(comm: MPI.Intracomm, value: Any) -> list[Any]:
+    """The (small, picklable) values of the ranks that share this rank's memory."""
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    try:
+        return list(node.allgather(value))
+    finally:
+        node.Free()

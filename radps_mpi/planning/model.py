@@ -57,7 +57,6 @@ _MINOR_GROWTH = 0.65
 _THREAD_GAIN = 0.9
 """Of a thread more in transforms and in restoring, of what it could gain: a guess, not measured."""
 
-
 _RESTORING_SHARE = 0.45
 """Of what the products of a CLEANed channel take, the convolution: 0.47 and 0.43 of the processor time at 512^2 and 1024^2."""
 
@@ -138,11 +137,13 @@ def iteration_growth(mask_pixels: int) -> float:
 
 
 def predict(
-    work: Work, machine: Machine, layout: Layout, corrections: Corrections = NO_CORRECTIONS, *, minor_by_block: bool = False
+    work: Work, machine: Machine, layout: Layout, corrections: Corrections = NO_CORRECTIONS, *, minor_by_block: bool = False,
+    resumed: bool = False,
 ) -> Prediction:
     """Predict a run of ``work`` with ``layout`` on ``machine`` (its cores and memory per node filled in).
 
     ``minor_by_block`` deals minor cycles out by block instead of by channel: what the program doesn't do, for comparison.
+    ``resumed``: no visibilities have been kept from first images made by the same job.
     """
     share = work.memory_per_rank_bytes or machine.memory_per_node_bytes / layout.ranks_per_node
     memory = rank_memory(work, machine, layout.ranks, share, layout.threads)
@@ -153,7 +154,7 @@ def predict(
     cost = _Costs(work, machine, layout, cache_bytes(int(share)), storage)
     made = (
         cost.starting(), cost.ingest(), cost.plan(), cost.first_images(), cost.minor_cycles(minor_by_block),
-        cost.major_cycles(), cost.products(),
+        cost.major_cycles(resumed), cost.products(),
     )
     parts = tuple(_corrected(part, corrections.seconds.get(part.name, 1.0)) for part in made)
     return Prediction(layout, parts, memory, _cores_taken(machine, layout, memory))
@@ -319,7 +320,7 @@ class _Costs:
         disk += disks.write_s(w.cycles * w.line_channels * w.plane_bytes)
         return self._part(MINOR, (channel * min(dealt, w.line_channels), busy, limit), disk, m.minor_fixed_s)
 
-    def major_cycles(self) -> Part:
+    def major_cycles(self, resumed: bool) -> Part:
         """All of them, in blocks, or in halves of blocks where the program would choose those."""
         w = self.w
         if not w.cycles:
@@ -329,7 +330,7 @@ class _Costs:
             HALVES_GAIN * HALF_COSTS * self._sharing(w.line_halves).slowest < whole.slowest
         )
         if not in_halves:
-            return self._major_cycles_as_cut(0.0 if first.moves_to(whole) else self._kept(first))
+            return self._major_cycles_as_cut(0.0 if resumed or first.moves_to(whole) else self._kept(first))
         cut = w.in_blocks_of(w.half_channels, w.line_halves)
         return _Costs(cut, self.m, self.layout, self._cache_limit, self._storage)._major_cycles_as_cut(0.0)
 

@@ -33,15 +33,17 @@ def _of_node_bytes(work: Work, prediction: Prediction) -> float:
 
 
 def best_on(
-    work: Work, machine: Machine, nodes: int, corrections: Corrections = NO_CORRECTIONS, *, threads: int = 0
+    work: Work, machine: Machine, nodes: int, corrections: Corrections = NO_CORRECTIONS, *, threads: int = 0,
+    resumed: bool = False,
 ) -> Prediction:
     """The quickest job on so many nodes, whole ones: ranks and threads share out the cores. Of jobs that fit into memory; where
-    none does, the one that needs least. ``threads`` of a rank, at most the cores, where they are chosen already."""
+    none does, the one that needs least. ``threads`` of a rank, at most the cores, where they are chosen already; ``resumed`` as
+    of :func:`~radps_mpi.planning.model.predict`."""
     cores = machine.cores_per_node
     most = cores // max(1, threads)
     per_node = sorted({max(1, most >> k) for k in range(most.bit_length())}, reverse=True)
     layouts = [Layout(ranks * nodes, threads or cores // ranks, nodes) for ranks in per_node]
-    made = [predict(work, machine, layout, corrections) for layout in layouts]
+    made = [predict(work, machine, layout, corrections, resumed=resumed) for layout in layouts]
     fitting = [p for p in made if fits(work, p, machine)]
     if not fitting:
         return min(made, key=lambda p: _of_node_bytes(work, p))

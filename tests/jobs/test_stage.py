@@ -68,7 +68,7 @@ def test_ranks_start_from_the_copy_on_their_node(site: Path) -> None:
     staged = f"{site}/node/radps-17"
     assert started.endswith(" -P -m mpi4py -m radps_mpi image x.ms") and Path(started.split()[0]).is_relative_to(staged)
     assert path == f"{staged}:{staged}/kernels"
-    assert cache == f"{staged}/.cache/numba"
+    assert cache == f"{staged}/.cache/compiled"
     assert kernel == f"{cache}/{cache_of(f'{staged}/kernels/radps_kernels')}/kernel.nbi"
     assert link == "./bin"
     assert (site / "warmed").read_text().splitlines() == [cache]
@@ -87,7 +87,16 @@ def test_the_copies_are_gone_before_the_job_is_queued_again(site: Path) -> None:
 def test_without_compiled_kernels_there_is_nothing_to_copy_of_them(site: Path) -> None:
     shutil.rmtree(site / "numba")
     assert run(site, "radps").returncode == 0
-    assert (site / "warmed").exists()
+    staged = f"{site}/node/radps-17/.cache/compiled"
+    assert (site / "warmed").read_text().splitlines() == [f"{site}/numba", staged], "for the next jobs, then on the node"
+
+
+def test_a_node_that_is_lost_does_not_keep_the_job_from_being_queued_again(site: Path) -> None:
+    stage = site / "checkout" / "jobs" / "stage.sh"
+    stage.write_text(stage.read_text().replace("step_limit_s=60", "step_limit_s=1"))
+    program(site / "bin" / "srun", f'{OPTIONS_AWAY}; [ "$1" != rm ] || exec sleep 60; exec "$@"')
+    done = run(site, "before_requeue; echo queued")
+    assert done.stdout == "queued\n" and left(site) == []
 
 
 def test_a_file_that_changes_while_it_is_read_keeps_nobody_from_starting(site: Path) -> None:

@@ -11,7 +11,7 @@ from radps_mpi.config import RunConfig
 from radps_mpi.decomposition import ChannelBlock
 from radps_mpi.io.visibility_store import VisibilityStore
 from radps_mpi.journey import inputs
-from radps_mpi.journey.blocks import BlockImager
+from radps_mpi.journey.blocks import BlockImager, gridder_of
 from radps_mpi.journey.describe import describe
 from radps_mpi.journey.summary import kernel_line
 from radps_mpi.parallel import on_root, split, world
@@ -59,10 +59,10 @@ def test_the_log_says_how_blocks_are_gridded(chunked_store: str) -> None:
             ({"specmode": "mfs"}, "onto one plane"),
         ):  # fmt: skip
             description = describe(RunConfig.from_flat({"vis": [chunked_store], **OPTIONS, **options}, {}), store)
-            line = kernel_line(description, BlockImager(description, store, 0))
+            line = kernel_line(description, gridder_of(description))
             assert line.startswith("kernel: ") and says in line and "epsilon 0.0001, single" in line
         description = describe(RunConfig.from_flat({"vis": [chunked_store], **OPTIONS}, {}), store)
-        assert "; the last block, of 8, in 8 lanes" in kernel_line(description, BlockImager(description, store, 0, FULL))
+        assert "; the last block, of 8, in 8 lanes" in kernel_line(description, gridder_of(description, FULL))
 
 
 def test_one_rank_reads_the_metadata_of_a_store(chunked_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
