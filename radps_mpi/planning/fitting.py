@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from radps_mpi.planning import model
 from radps_mpi.planning.machine_constants import Machine
@@ -118,6 +117,8 @@ def fit_machine(machine: Machine, runs: Sequence[MeasuredRun]) -> Machine:
 
 
 def _solve(fit: _Fit, machine: Machine, runs: Sequence[MeasuredRun]) -> dict[str, Any]:
+    from scipy.optimize import nnls  # 300 modules, which a resumed run that plans has no use for
+
     rows = np.array([fit.coefficients(run.work, machine) for run in runs])
     times = np.array([sum(run.span_seconds.get(name, 0.0) for name in fit.spans) for run in runs])
     told = rows.any(axis=0) & (times.sum() > 0.0)
