@@ -7,7 +7,8 @@ Cheap to import and without MPI: every rank opens the store for itself, read-onl
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -235,7 +236,7 @@ class VisibilityStore:
         if Path(path).is_file():
             check_seal(Path(path))
         file = hdf5.open_for_reading(path)
-        try:
+        with _closed_if_refused(file, path):
             _check_version(file, path)
             declared = hdf5.get_text(file, "metadata_digest")
             if any(not isinstance(file[name], h5py.Group) for name in file):
@@ -246,12 +247,6 @@ class VisibilityStore:
             if metadata_digest(file) != declared:
                 raise DataError(f"{path}: its metadata don't match their checksum; run 'radps ingest' again")
             times = [(file[meta.name]["time_s"][...], file[meta.name]["frame_factor"][...]) for meta in observations]
-        except hdf5.LIBRARY_ERRORS as error:
-            file.close()
-            raise DataError(f"{path}: not readable as a visibility store: {hdf5.first_line(error)}") from error
-        except BaseException:
-            file.close()
-            raise
         return cls(file, Path(path), StoreMetadata(observations, times, declared))
 
     @classmethod
@@ -265,15 +260,9 @@ class VisibilityStore:
             If this process can't read it, or finds another store at ``path``.
         """
         file = hdf5.open_checked(path)
-        try:
+        with _closed_if_refused(file, path):
             if hdf5.get_text(file, "metadata_digest") != metadata.fingerprint:
                 raise DataError(f"{path}: another store than rank 0 finds there")
-        except hdf5.LIBRARY_ERRORS as error:
-            file.close()
-            raise DataError(f"{path}: not readable as a visibility store: {hdf5.first_line(error)}") from error
-        except BaseException:
-            file.close()
-            raise
         return cls(file, Path(path), metadata)
 
     def close(self) -> None:
@@ -401,6 +390,19 @@ class VisibilityStore:
             f"{self.path}: observation {obs} ({self.observations[obs].name}), {where}: the data don't match "
             "their checksum; the file is damaged, run 'radps ingest' again"
         )
+
+
+@contextmanager
+def _closed_if_refused(file: h5py.File, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Close the file if the body refuses it; what HDF5 says of it becomes a DataError."""
+    try:
+        yield
+    except hdf5.LIBRARY_ERRORS as error:
+        file.close()
+        raise DataError(f"{path}: not readable as a visibility store: {hdf5.first_line(error)}") from error
+    except BaseException:
+        file.close()
+        raise
 
 
 def _check_version(file: h5py.File, path: str | os.PathLike[str]) -> None:

@@ -229,7 +229,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, checksum(value).tolist()
+        return value.dtype.str, value.shape, checksum(np.ascontiguousarray(value)).tolist()
     return value.tolist() if isinstance(value, np.generic) else value
 
 
