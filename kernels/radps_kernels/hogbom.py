@@ -180,14 +180,27 @@ def _first_pixel_with(tile: NDArray[np.float32], selectable: NDArray[np.uint32],
 
 
 @numba.jit(**JIT)
-def _raise_bounds(bounds: NDArray[np.float32], maxima: NDArray[np.float32], ty: int, tx: int, size: np.float32) -> None:
+def _raise_bounds(
+    bounds: NDArray[np.float32], slack: NDArray[np.float32], maxima: NDArray[np.float32], ty: int, tx: int, size: np.float32
+) -> None:
     """Allow for a component of |flux| ``size`` in tile (ty, tx)."""
     nty, ntx = bounds.shape
     for i in range(nty):
         rise = maxima[i - ty + nty - 1, ntx - 1 - tx : 2 * ntx - 1 - tx]
-        bound = bounds[i]
+        bound, factor = bounds[i], slack[i]
         for j in range(ntx):
-            bound[j] = (bound[j] + size * rise[j]) * _SLACK
+            bound[j] = (bound[j] + size * rise[j]) * factor[j]
+
+
+@numba.jit(**JIT)
+def _slack(selectable: NDArray[np.uint32], nty: int, ntx: int) -> NDArray[np.float32]:
+    """What bounds are multiplied by when they are raised (nty, ntx): 0 for a tile without selectable pixels, whose bound so
+    stays 0: it is never touched."""
+    slack = np.zeros((nty, ntx), np.float32)
+    for tile in range(nty * ntx):
+        if selectable[tile].any():
+            slack[tile // ntx, tile % ntx] = _SLACK
+    return slack
 
 
 @numba.jit(**JIT)
@@ -249,7 +262,8 @@ def _bring_all_up_to_date(
 ) -> None:
     """Subtract everything that is pending, so that the list of components can start again."""
     for tile in range(bounds.size):
-        _bring_up_to_date(tiles, selectable, bounds, applied, layout, tile, psf, position, flux, count)
+        if selectable[tile].any():
+            _bring_up_to_date(tiles, selectable, bounds, applied, layout, tile, psf, position, flux, count)
     applied[:] = 0
 
 
@@ -334,7 +348,7 @@ def hogbom(
     nty, ntx = max(1, (rows + TILE - 1) // TILE), max(1, (columns + TILE - 1) // TILE)
     layout = (oy, ox, ntx)
     tiles, selectable = _cut_into_tiles(residual, mask, oy, ox, nty, ntx)
-    maxima, psf = _tile_psf_maxima(psf, nty, ntx), _padded(psf)
+    slack, maxima, psf = _slack(selectable, nty, ntx), _tile_psf_maxima(psf, nty, ntx), _padded(psf)
     heights = np.zeros((nty, ntx), np.float32)
     bounds = heights.view(np.int32).reshape(-1)
     applied = np.zeros(nty * ntx, np.int64)
@@ -359,6 +373,6 @@ def hogbom(
         position[count, 0], position[count, 1], flux[count] = y, x, component
         model[y, x] += component
         total_flux += float(component)
-        _raise_bounds(heights, maxima, (y - oy) // TILE, (x - ox) // TILE, abs(component))
+        _raise_bounds(heights, slack, maxima, (y - oy) // TILE, (x - ox) // TILE, abs(component))
         count += 1
         iterations += 1
