@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 def turn_rows(
     vis: NDArray[np.complex64], flag: NDArray[np.bool_], weight: NDArray[np.float32], spectral: bool,
     blank_row: NDArray[np.bool_], blank_chan: NDArray[np.bool_], swapped: NDArray[np.bool_], partner: NDArray[np.int64],
-    descending: bool,
+    order: NDArray[np.int64], descending: bool,
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32], list[int], NDArray[np.int64]]:
     """What the kernel writes, as (vis, weight, counts, good); the weight also where it isn't spectral, with one channel's
     for all."""
-    order = slice(None, None, -1) if descending else slice(None)
+    channels = slice(None, None, -1) if descending else slice(None)
 
     def oriented(block: NDArray[Any]) -> NDArray[Any]:
-        return np.where(swapped[:, None, None], block[:, order][..., partner], block[:, order])
+        return np.where(swapped[:, None, None], block[:, channels][..., partner], block[:, channels])
 
     turned, flagged = oriented(vis), oriented(flag)
     turned = np.where(swapped[:, None, None], turned.conj(), turned)
@@ -33,8 +33,8 @@ def turn_rows(
     ):
         counts.append(int(np.count_nonzero(reason & ~blank)))
         blank = blank | reason
-    turned = np.where(blank, np.complex64(complex(np.nan, np.nan)), turned)
-    weights = np.where(blank, np.float32(0.0), weights)
+    turned = np.where(blank, np.complex64(complex(np.nan, np.nan)), turned)[order]
+    weights = np.where(blank, np.float32(0.0), weights)[order]
     channel_first = (1, 2, 0)
     return turned.transpose(channel_first), weights.transpose(channel_first), counts, (~blank).sum(axis=0)
 

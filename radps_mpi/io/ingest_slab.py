@@ -118,7 +118,7 @@ class Buffers:
 
 @dataclass(frozen=True, slots=True)
 class Slab:
-    """A band of channels of this rank's rows, in the store's channel order and ready to be sent: channel first.
+    """A band of channels of this rank's rows, in the store's order of both and ready to be sent: channel first.
 
     ``vis`` (nchan, npol, nrow) complex64; ``weight`` the same shape, float32, or None; ``counts`` blanked samples by
     reason; ``good`` (nchan, npol) int64, samples that aren't blank.
@@ -131,9 +131,11 @@ class Slab:
 
 
 def read_slab(
-    main: MainTable, plan: ObservationPlan, oriented: OrientedRows, band: tuple[int, int], buffers: Buffers
+    main: MainTable, plan: ObservationPlan, oriented: OrientedRows, order: NDArray[np.int64], band: tuple[int, int],
+    buffers: Buffers,
 ) -> Slab:
-    """Read, orient and blank channels ``band[0] <= c < band[1]`` (the store's numbers) of this rank's rows.
+    """Read, orient and blank channels ``band[0] <= c < band[1]`` (the store's numbers) of this rank's rows, which come in
+    ``order`` (nrow,).
 
     The slab's arrays are of ``buffers``, and hold until the next one is read.
     """
@@ -154,8 +156,8 @@ def read_slab(
     counts, good = np.zeros(len(BLANK_REASONS), np.int64), np.zeros((nchan, npol), np.int64)
     turn_rows(
         column(meta.data_column, precision.VISIBILITY), column("FLAG", np.bool_), weight, spectral, oriented.blank,
-        plan.unselected[band[0] : band[1]], oriented.swapped, oriented.partner, plan.descending, turned, turned_weight,
-        counts, good,
+        plan.unselected[band[0] : band[1]], oriented.swapped, oriented.partner, order, plan.descending, turned,
+        turned_weight, counts, good,
     )  # fmt: skip
     return Slab(turned, turned_weight if spectral else None, dict(zip(BLANK_REASONS, counts.tolist(), strict=True)), good)
 

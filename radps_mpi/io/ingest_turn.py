@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +165,12 @@ class _CornerTurn:
                 write_rows(self.group, meta, rows[order], chunk)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
+        mine = np.argsort(place[shares[comm.rank] : shares[comm.rank + 1]])
+        for start, stop in pairwise(shares.tolist()):
+            place[start:stop].sort()  # every rank sends its rows in the order of the store
         for band in _bands(self.plan, row1 - row0, comm.size, self.memory_bytes, self.tile):
             with all_or_none(comm, f"reading {meta.source}"), timeline.span("read rows", chunk=chunk):
-                slab = read_slab(main, self.plan, oriented, band, self.buffers)
+                slab = read_slab(main, self.plan, oriented, mine, band, self.buffers)
             for reason, count in slab.counts.items():
                 self.counts[reason] += count
             with timeline.span("turn rows to channels, write", chunk=chunk):
@@ -203,19 +207,20 @@ class _CornerTurn:
         blocks: dict[str, NDArray[Any]] = {"vis": slab.vis}
         if slab.weight is not None:
             blocks["weight"] = slab.weight
-        with all_or_none(self.comm, "making room for the exchange"):  # else the others would wait in it for one that has none
-            rooms = {name: self._rooms(name, block, cuts, shares) for name, block in blocks.items()}
-        turned = {
-            name: self._to_channels(block, cuts, shares, place, *rooms[name]) for name, block in blocks.items()
-        }
-        write_channels(self.comm, self.group, self.plan.meta, mine, chunk, turned)
+        if self.comm.size > 1:  # else everything is in its place
+            with all_or_none(self.comm, "making room for the exchange"):  # or others would wait in it for one that has none
+                rooms = {name: self._rooms(name, block, cuts, shares) for name, block in blocks.items()}
+            blocks = {
+                name: self._to_channels(block, cuts, shares, place, *rooms[name]) for name, block in blocks.items()
+            }
+        write_channels(self.comm, self.group, self.plan.meta, mine, chunk, blocks)
 
     def _rooms(
         self, name: str, block: NDArray[Any], cuts: NDArray[np.int64], shares: NDArray[np.int64]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Memory for what is received of a block and, (nline, nrow), for what becomes of it."""
         nline, nrow = int(cuts[self.comm.rank + 1] - cuts[self.comm.rank]) * block.shape[1], int(shares[-1])
-        received = self.buffers.take(f"received {name}", (nline * nrow if self.comm.size > 1 else 0,), block.dtype)
+        received = self.buffers.take(f"received {name}", (nline * nrow,), block.dtype)
         return received, self.buffers.take(f"sorted {name}", (nline, nrow), block.dtype)
 
     def _to_channels(
@@ -232,7 +237,7 @@ class _CornerTurn:
         sent = np.diff(cuts) * npol * block.shape[2]
         received = exchange(self.comm, block.reshape(-1), sent, counts, receive=room)
         pieces = np.split(received, np.cumsum(counts)[:-1])
-        for piece, row0, row1 in zip(pieces, shares[:-1].tolist(), shares[1:].tolist(), strict=True):
+        for piece, (row0, row1) in zip(pieces, pairwise(shares.tolist()), strict=True):
             place_rows(piece.reshape(nline, row1 - row0), place[row0:row1], result)
         return result.reshape(nline // npol, npol, nrow)
 

@@ -24,6 +24,7 @@ def problem(rng: np.random.Generator, nrow: int, nchan: int, npol: int, *, spect
     return [
         vis, rng.random(vis.shape) < odd, some(rng, (nrow, nchan if spectral else 1, npol), odd), spectral,
         rng.random(nrow) < 0.5 * odd, rng.random(nchan) < 0.5 * odd, rng.random(nrow) < 0.5, partner.astype(np.int64),
+        rng.permutation(nrow),
     ]  # fmt: skip
 
 
@@ -42,8 +43,8 @@ def turned(given_: list, descending: bool) -> tuple[np.ndarray, np.ndarray, np.n
 
 @settings(deadline=None, max_examples=60)
 @given(
-    seed=st.integers(0, 2**32 - 1), nrow=st.integers(0, 150), nchan=st.integers(1, 40), npol=st.sampled_from([1, 2, 4]),
-    spectral=st.booleans(), descending=st.booleans(), odd=st.sampled_from([0.0, 0.05, 0.4]),
+    seed=st.integers(0, 2**32 - 1), nrow=st.integers(0, 300), nchan=st.integers(1, 40) | st.integers(120, 300),
+    npol=st.sampled_from([1, 2, 3, 4]), spectral=st.booleans(), descending=st.booleans(), odd=st.sampled_from([0.0, 0.05, 0.4]),
 )  # fmt: skip
 def test_turned_rows_have_the_bits_and_counts_of_the_readable_twin(
     seed: int, nrow: int, nchan: int, npol: int, spectral: bool, descending: bool, odd: float
@@ -80,8 +81,8 @@ def test_a_sample_is_blank_for_the_first_reason_that_holds(
     weight: float, flag: bool, vis: complex, reason: int | None
 ) -> None:
     one = np.full((1, 1, 1), vis, np.complex64), np.full((1, 1, 1), flag), np.full((1, 1, 1), weight, np.float32)
-    no = np.zeros(1, dtype=bool)
-    out_vis, out_weight, counts, good = turned([*one, True, no, no, no, np.zeros(1, np.int64)], False)
+    no, first = np.zeros(1, dtype=bool), np.zeros(1, np.int64)
+    out_vis, out_weight, counts, good = turned([*one, True, no, no, no, first, first], False)
     assert np.flatnonzero(counts).tolist() == ([] if reason is None else [reason])
     assert good[0, 0] == (reason is None)
     if reason is None:
