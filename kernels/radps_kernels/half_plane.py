@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import numba as nb
+import numpy as np
 from numpy.typing import NDArray
 
 from radps_kernels.options import JIT
@@ -176,40 +177,62 @@ def store_row_pairs(
 
 
 @nb.jit(**JIT)
-def _multiply(source: NDArray[Any], factor: NDArray[Any], target: NDArray[Any]) -> None:
-    """target = source * factor, elements from 0 on (numba vectorises no loop whose index might be negative)."""
-    for x in range(len(target)):
-        target[x] = source[x] * factor[x]
+def _split(source: NDArray[Any], factor: NDArray[Any], scale: Any, real: NDArray[Any], imag: NDArray[Any]) -> None:
+    """Real and imaginary parts of complex numbers, times ``factor`` and then ``scale``. numba vectorises no loop whose index
+    might be negative, so slices say where to begin."""
+    for x in range(len(factor)):
+        value = source[x]
+        real[x] = value.real * factor[x] * scale
+        imag[x] = value.imag * factor[x] * scale
+
+
+@nb.jit(**JIT)
+def _join(real: NDArray[Any], imag: NDArray[Any], factor: NDArray[Any], target: NDArray[Any]) -> None:
+    """Complex numbers of two rows times ``factor``."""
+    for x in range(len(factor)):
+        target[x] = complex(real[x] * factor[x], imag[x] * factor[x])
 
 
 @nb.jit(**JIT)
 def crop_row_pairs(
-    padded: NDArray[Any], size: int, correction_x: NDArray[Any], pairs: tuple[int, int], images: NDArray[Any]
+    padded: NDArray[Any],
+    size: int,
+    correction_x: NDArray[Any],
+    scale: NDArray[Any],
+    lanes: NDArray[np.int64],
+    pairs: tuple[int, int],
+    images: NDArray[Any],
 ) -> None:
-    """Rows of ``padded`` (pair * nlane + lane, size or more, 2) around pixel 0, cropped and corrected, into ``images``
-    (nlane, ny, nx)."""
+    """Rows of ``padded`` (pair * nlane + lane, size or more), complex, around pixel 0, cropped, corrected and times ``scale``
+    (nlane,), into the images of ``lanes`` among ``images`` (nlane, ny, nx)."""
     nlane, ny, half = images.shape[0], images.shape[1], images.shape[2] // 2
     for pair in range(pairs[0], pairs[1]):
-        for lane in range(nlane):
+        one, two = _pair(pair, ny)
+        for lane in lanes:
             source = padded[(pair - pairs[0]) * nlane + lane, :size]
-            for part, y in enumerate(_pair(pair, ny)):
-                target = images[lane, y]
-                _multiply(source[size - half :, part], correction_x[:half], target[:half])
-                _multiply(source[:, part], correction_x[half:], target[half:])
+            a, b = images[lane, one], images[lane, two]
+            _split(source[size - half :], correction_x[:half], scale[lane], a[:half], b[:half])
+            _split(source, correction_x[half:], scale[lane], a[half:], b[half:])
 
 
 @nb.jit(**JIT)
 def pad_row_pairs(
-    images: NDArray[Any], correction_x: NDArray[Any], pairs: tuple[int, int], size: int, padded: NDArray[Any]
+    images: NDArray[Any],
+    correction_x: NDArray[Any],
+    lanes: NDArray[np.int64],
+    pairs: tuple[int, int],
+    size: int,
+    padded: NDArray[Any],
 ) -> None:
-    """Pairs of rows of ``images``, corrected and zero-padded around pixel 0, as real and imaginary parts of ``padded``."""
+    """Pairs of rows of the images of ``lanes``, corrected and zero-padded around pixel 0, as real and imaginary parts of
+    ``padded``."""
     nlane, ny, nx = images.shape
     half = nx // 2
     for pair in range(pairs[0], pairs[1]):
-        for lane in range(nlane):
+        one, two = _pair(pair, ny)
+        for lane in lanes:
             target = padded[(pair - pairs[0]) * nlane + lane, :size]
             target[nx - half : size - half] = 0.0
-            for part, y in enumerate(_pair(pair, ny)):
-                source = images[lane, y]
-                _multiply(source[:half], correction_x[:half], target[size - half :, part])
-                _multiply(source[half:], correction_x[half:], target[: nx - half, part])
+            a, b = images[lane, one], images[lane, two]
+            _join(a[:half], b[:half], correction_x[:half], target[size - half :])
+            _join(a[half:], b[half:], correction_x[half:], target[: nx - half])

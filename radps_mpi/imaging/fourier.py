@@ -23,7 +23,8 @@ _PAIR_BYTES = 512 * 1024
 """Both buffers of a strip of columns, of a group of row pairs: larger ones move longer pieces of memory at a time, but have
 to stay in the second-level cache."""
 
-_ALIGNMENT = 64
+ALIGNMENT = 64
+"""Bytes, of grids and buffers: a cache line, and the widest vector."""
 
 _COSTS = (0.8, 1.0, 1.15, 1.3)
 """Of sizes by their factors, see ``relative_cost``."""
@@ -59,39 +60,47 @@ def _without_small_factors(number: int) -> int:
 def _rows_of(count: int, length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """``count`` transforms of ``length``, each aligned, an odd number of cache lines apart: at distances of many powers
     of two the same cache sets would be hit again and again when transposing."""
-    per_line = _ALIGNMENT // dtype.itemsize
+    per_line = ALIGNMENT // dtype.itemsize
     stride = (-(-length // per_line) | 1) * per_line
-    array = fftw.empty_aligned((count, stride), dtype, n=_ALIGNMENT)
+    array = fftw.empty_aligned((count, stride), dtype, n=ALIGNMENT)
     array[...] = 0
     return array
 
 
 class _Workspace:
-    """Buffers and plans of one thread: strips of columns along v, groups of pairs of rows along u."""
+    """Buffers and plans of one thread: strips of columns along v, groups of pairs of rows along u. Every lane has plans of its
+    own, so that those without work cost none, and no lane's bits depend on which others are transformed."""
 
-    def __init__(self, size: tuple[int, int], strip: int, group: int, dtype: np.dtype[Any]) -> None:
-        self._dtype = dtype
+    def __init__(self, size: tuple[int, int], strip: int, group: int, nlane: int, dtype: np.dtype[Any]) -> None:
+        self._dtype, self._nlane = dtype, nlane
         complex_dtype = np.result_type(dtype, np.complex64)
         self._lengths = {"v": size[0], "u": size[1]}
-        counts = {"v": strip, "u": group}
+        counts = {"v": strip * nlane, "u": group * nlane}
         self._buffers = {
             (axis, end): _rows_of(counts[axis], length, complex_dtype)
             for axis, length in self._lengths.items()
             for end in ("in", "out")
         }
-        self._plans: dict[tuple[str, str], Any] = {}
+        self._plans: dict[tuple[str, str], list[Any]] = {}
 
-    def transform(self, axis: str, direction: str) -> None:
-        """Transform all lines of an axis' "in" buffer to its "out", not normalised; planned at its first use."""
+    def transform(self, axis: str, direction: str, lanes: NDArray[np.int64]) -> None:
+        """Transform all lines of these lanes in an axis' "in" buffer to its "out", not normalised; planned at its first use."""
         key = axis, direction
         if key not in self._plans:
-            arrays = (self._buffers[axis, end][:, : self._lengths[axis]] for end in ("in", "out"))
-            flags = ("FFTW_ESTIMATE", "FFTW_DESTROY_INPUT")
-            self._plans[key] = fftw.FFTW(*arrays, axes=(1,), direction=direction, flags=flags, threads=1)
-        self._plans[key].execute()
+            self._plans[key] = [self._plan(axis, direction, lane) for lane in range(self._nlane)]
+        for lane in lanes:
+            self._plans[key][lane].execute()
+
+    def _plan(self, axis: str, direction: str, lane: int) -> Any:
+        arrays = (self._buffers[axis, end][lane :: self._nlane, : self._lengths[axis]] for end in ("in", "out"))
+        return fftw.FFTW(*arrays, axes=(1,), direction=direction, flags=("FFTW_ESTIMATE", "FFTW_DESTROY_INPUT"), threads=1)
+
+    def lines(self, axis: str, end: str) -> NDArray[Any]:
+        """A buffer: (line * nlane + lane, length or more), complex."""
+        return self._buffers[axis, end]
 
     def floats(self, axis: str, end: str) -> NDArray[Any]:
-        """A buffer as real numbers: (transform, length or more, 2)."""
+        """A buffer as real numbers: (line * nlane + lane, length or more, 2)."""
         buffer = self._buffers[axis, end]
         return buffer.view(self._dtype).reshape(*buffer.shape, 2)
 
@@ -103,7 +112,8 @@ class HalfPlaneTransform:
     hold: cells beyond are zero, or nobody asks for them. All are even, and ``plane[0]`` is no less than the image rows,
     which take the same memory. ``correction`` (y, x) factors of image rows and columns.
     To images: sum over the plane of G exp(+2 pi i (iu x / Nu - iv y / Nv)), real part; back: its adjoint, completed
-    in the guard cells. x and y count from the image's centre pixel. ``width`` elements per vector.
+    in the guard cells. x and y count from the image's centre pixel. ``width`` elements per vector. Both ways ``lanes``,
+    ascending, are those that are wanted, None for all: others hold anything afterwards.
     """
 
     def __init__(
@@ -120,7 +130,7 @@ class HalfPlaneTransform:
     ) -> None:
         self.size, self.nlane, self.guard, self.threads = size, nlane, guard, threads
         self._correction_y, self._correction_x = (factor.astype(dtype) for factor in correction)
-        self._dtype = dtype
+        self._dtype, self._all_lanes = dtype, np.arange(nlane)
         self._width = (0,) * width
         self._plane, self._plane_rows = plane, np.ones(plane[0], dtype)
         bytes_per_cell = 2 * 2 * dtype.itemsize * nlane
@@ -138,44 +148,71 @@ class HalfPlaneTransform:
         """(rows of v, columns of u >= 0, 2, nlane), guard cells around rows and columns included."""
         return self._plane[0] + 2 * self.guard, self._plane[1] // 2 + 1 + 2 * self.guard, 2, self.nlane
 
-    def to_images(self, grid: NDArray[Any], images: NDArray[Any]) -> None:
-        """Overwrite ``images`` (nlane, ny, nx) with those of a gridded plane, which is overwritten too."""
+    def to_images(
+        self,
+        grid: NDArray[Any],
+        images: NDArray[Any],
+        scale: NDArray[np.float64] | None = None,
+        lanes: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Overwrite ``images`` (nlane, ny, nx) with those of a gridded plane, times ``scale`` (nlane,); the plane is
+        overwritten too."""
+        lanes = self._all_lanes if lanes is None else lanes
+        scale = np.ones(self.nlane, self._dtype) if scale is None else scale.astype(self._dtype)
         half_plane.fold_guards(grid, self.guard)
-        self._for_each(self._strips(), lambda work, strip: self._columns_to_rows(work, grid, strip))
-        self._for_each(self._row_pairs(), lambda work, pairs: self._rows_to_images(work, grid, images, pairs))
+        self._for_each(self._strips(), lambda work, strip: self._columns_to_rows(work, grid, lanes, strip))
+        self._for_each(
+            self._row_pairs(), lambda work, pairs: self._rows_to_images(work, grid, images, scale, lanes, pairs)
+        )
 
-    def from_images(self, images: NDArray[Any], grid: NDArray[Any]) -> None:
+    def from_images(self, images: NDArray[Any], grid: NDArray[Any], lanes: NDArray[np.int64] | None = None) -> None:
         """Overwrite ``grid`` with the uv plane of the images (nlane, ny, nx), guard cells included."""
-        self._for_each(self._row_pairs(), lambda work, pairs: self._images_to_rows(work, images, grid, pairs))
-        self._for_each(self._strips(), lambda work, strip: self._rows_to_columns(work, grid, strip))
+        lanes = self._all_lanes if lanes is None else lanes
+        self._for_each(self._row_pairs(), lambda work, pairs: self._images_to_rows(work, images, grid, lanes, pairs))
+        self._for_each(self._strips(), lambda work, strip: self._rows_to_columns(work, grid, lanes, strip))
         half_plane.mirror_guards(grid, self.guard)
 
-    def _columns_to_rows(self, work: _Workspace, grid: NDArray[Any], strip: tuple[int, int]) -> None:
+    def _columns_to_rows(
+        self, work: _Workspace, grid: NDArray[Any], lanes: NDArray[np.int64], strip: tuple[int, int]
+    ) -> None:
         size, ends = self.size[0], (work.floats("v", "in"), work.floats("v", "out"))
         half_plane.load_columns(self._width, grid, self.guard, strip, self._plane_rows, size, ends[0])
-        work.transform("v", "FFTW_FORWARD")
+        work.transform("v", "FFTW_FORWARD", lanes)
         half_plane.store_columns(self._width, ends[1], size, self._correction_y, grid, self.guard, strip)
 
-    def _rows_to_columns(self, work: _Workspace, grid: NDArray[Any], strip: tuple[int, int]) -> None:
+    def _rows_to_columns(
+        self, work: _Workspace, grid: NDArray[Any], lanes: NDArray[np.int64], strip: tuple[int, int]
+    ) -> None:
         size, ends = self.size[0], (work.floats("v", "in"), work.floats("v", "out"))
         half_plane.load_columns(self._width, grid, self.guard, strip, self._correction_y, size, ends[0])
-        work.transform("v", "FFTW_BACKWARD")
+        work.transform("v", "FFTW_BACKWARD", lanes)
         half_plane.store_columns(self._width, ends[1], size, self._plane_rows, grid, self.guard, strip)
 
     def _rows_to_images(
-        self, work: _Workspace, grid: NDArray[Any], images: NDArray[Any], pairs: tuple[int, int]
+        self,
+        work: _Workspace,
+        grid: NDArray[Any],
+        images: NDArray[Any],
+        scale: NDArray[Any],
+        lanes: NDArray[np.int64],
+        pairs: tuple[int, int],
     ) -> None:
         size, ny = self.size[1], images.shape[1]
         half_plane.load_row_pairs(self._width, grid, self.guard, pairs, ny, size, work.floats("u", "in"))
-        work.transform("u", "FFTW_BACKWARD")
-        half_plane.crop_row_pairs(work.floats("u", "out"), size, self._correction_x, pairs, images)
+        work.transform("u", "FFTW_BACKWARD", lanes)
+        half_plane.crop_row_pairs(work.lines("u", "out"), size, self._correction_x, scale, lanes, pairs, images)
 
     def _images_to_rows(
-        self, work: _Workspace, images: NDArray[Any], grid: NDArray[Any], pairs: tuple[int, int]
+        self,
+        work: _Workspace,
+        images: NDArray[Any],
+        grid: NDArray[Any],
+        lanes: NDArray[np.int64],
+        pairs: tuple[int, int],
     ) -> None:
         size, ny = self.size[1], images.shape[1]
-        half_plane.pad_row_pairs(images, self._correction_x, pairs, size, work.floats("u", "in"))
-        work.transform("u", "FFTW_FORWARD")
+        half_plane.pad_row_pairs(images, self._correction_x, lanes, pairs, size, work.lines("u", "in"))
+        work.transform("u", "FFTW_FORWARD", lanes)
         half_plane.store_row_pairs(self._width, work.floats("u", "out"), size, grid, self.guard, pairs, ny)
 
     def _strips(self) -> list[tuple[int, int]]:
@@ -186,9 +223,7 @@ class HalfPlaneTransform:
 
     def _for_each(self, tasks: list[tuple[int, int]], action: Callable[[_Workspace, tuple[int, int]], None]) -> None:
         while len(self._workspaces) < self.threads:
-            self._workspaces.append(
-                _Workspace(self.size, self._columns * self.nlane, self._pairs * self.nlane, self._dtype)
-            )
+            self._workspaces.append(_Workspace(self.size, self._columns, self._pairs, self.nlane, self._dtype))
 
         def share(thread: int) -> None:
             for task in tasks[thread :: self.threads]:

@@ -19,7 +19,7 @@ from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.data.visibilities import VisibilityPass
 from radps_mpi.errors import UsageError
 from radps_mpi.imaging import fftw
-from radps_mpi.imaging.fourier import HalfPlaneTransform, good_size, relative_cost
+from radps_mpi.imaging.fourier import ALIGNMENT, HalfPlaneTransform, good_size, relative_cost
 from radps_mpi.precision import GRIDS
 
 GridKind = Literal["lanes", "plane"]
@@ -28,6 +28,9 @@ FINEST_EPSILON = {"single": 5e-7, "double": 1e-12}
 COARSEST_EPSILON = 1e-2
 TYPICAL_ROWS = 50_000
 """Visibilities per channel for which support and oversampling are balanced where nothing better is known."""
+
+_MOST_SPARES = 2
+"""The model's grid and the residuals', or the PSF's and the dirty image's."""
 
 _NS_PER_TAP = 0.075
 _NS_PER_FFT_POINT = 0.15
@@ -80,7 +83,7 @@ class Gridder:
         self._transform = HalfPlaneTransform(
             self.size, self._plane, nlane, self.guard, correction, self.dtype, width=self._width, threads=threads
         )
-        self._spare: NDArray[Any] | None = None
+        self._spares: list[NDArray[Any]] = []
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -109,17 +112,19 @@ class Gridder:
         return grid
 
     def release(self, grid: NDArray[Any]) -> None:
-        """Give back a grid that nobody will use again: the next one takes its memory, which saves the page faults."""
+        """Give back a grid that nobody will use again: the next one takes its memory, which saves the page faults. Those that
+        a block needs at once are kept, others freed."""
         _require(grid, self.grid_shape, "grid")
-        self._spare = grid if grid.dtype == self.dtype else None
+        aligned = grid.dtype == self.dtype and grid.ctypes.data % ALIGNMENT == 0  # not what a message was received in
+        if aligned and len(self._spares) < _MOST_SPARES:
+            self._spares.append(grid)
 
     def forget(self) -> None:
-        """Free the memory of a released grid."""
-        self._spare = None
+        """Free the memory of released grids."""
+        self._spares.clear()
 
     def _take(self) -> NDArray[Any]:
-        grid, self._spare = self._spare, None
-        return grid if grid is not None else fftw.empty_aligned(self.grid_shape, self.dtype, n=64)
+        return self._spares.pop() if self._spares else fftw.empty_aligned(self.grid_shape, self.dtype, n=ALIGNMENT)
 
     def grid(self, uvw_m: NDArray[np.float64], p: VisibilityPass, grid: NDArray[Any], *, psf: bool = False) -> None:
         """Add weight * vis (``psf``: weight) of a pass to ``grid``. ``uvw_m`` (nrow, 3) float64."""
@@ -151,27 +156,36 @@ class Gridder:
             taps = (0,) * self.window.support
             plane.degrid_plane(taps, uvw_m, p.row_scale, scale, self._plane_coefficients, grid, out)
 
-    def to_dirty(self, grid: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Dirty images (nlane, ny, nx): sum over rows of weight * Re[V exp(-2 pi i (u l + v m))], not normalised.
+    def to_dirty(
+        self,
+        grid: NDArray[Any],
+        out: NDArray[Any] | None = None,
+        *,
+        scale: NDArray[np.float64] | None = None,
+        lanes: NDArray[np.int64] | None = None,
+    ) -> NDArray[Any]:
+        """Dirty images (nlane, ny, nx): sum over rows of weight * Re[V exp(-2 pi i (u l + v m))], times ``scale`` (nlane,).
 
         Consumes ``grid``: its contents are overwritten (``release`` it when done). Images go to ``out`` if given; fresh
-        memory costs about a fifth of the transform.
+        memory costs about a fifth of the transform. ``lanes`` (ascending): those whose images are wanted, None for all; the
+        others hold anything.
         """
         _require(grid, self.grid_shape, "grid")
         images = np.empty(self._transform.image_shape, self.dtype) if out is None else out
         _require(images, self._transform.image_shape, "dirty images")
-        self._transform.to_images(grid, images)
+        self._transform.to_images(grid, images, scale, lanes)
         return images
 
-    def from_model(self, model: NDArray[Any]) -> NDArray[Any]:
+    def from_model(self, model: NDArray[Any], lanes: NDArray[np.int64] | None = None) -> NDArray[Any]:
         """The grid from which ``degrid`` predicts V = sum I exp(+2 pi i (u l + v m)) of images (nlane, ny, nx).
 
-        ``release`` it when done, so that the next grid needs no new memory.
+        ``release`` it when done, so that the next grid needs no new memory. ``lanes`` as for ``to_dirty``: what is predicted
+        for the others is anything.
         """
         images = np.ascontiguousarray(model, self.dtype)
         _require(images, (self.nlane, *self.geometry.shape), "model")
         grid = self._take()
-        self._transform.from_images(images, grid)
+        self._transform.from_images(images, grid, lanes)
         return grid
 
     @property

@@ -40,9 +40,12 @@ def grid_psf(gridder: Gridder, pieces: list[PreparedPiece]) -> NDArray[Any]:
     return grid
 
 
-def normalise(image: NDArray[Any], sum_of_weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Planes (nlane, ny, nx) over their sums of weights; a plane without data becomes NaN. Consumes ``image``."""
+def normal_images(
+    gridder: Gridder, grid: NDArray[Any], sum_of_weights: NDArray[np.float64], out: NDArray[Any] | None = None,
+    lanes: NDArray[np.int64] | None = None,
+) -> NDArray[np.float32]:
+    """Images (nlane, ny, nx) of a grid over their sums of weights (nlane,); one without data becomes NaN. ``grid``, ``out`` and
+    ``lanes`` as for :meth:`Gridder.to_dirty`."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(sum_of_weights > 0, 1.0 / sum_of_weights, np.nan).astype(image.dtype)
-        np.multiply(image, scale[:, None, None], out=image)
-    return image.astype(precision.IMAGE, copy=False)
+        scale = np.where(sum_of_weights > 0, 1.0 / sum_of_weights, np.nan)
+    return gridder.to_dirty(grid, out, scale=scale, lanes=lanes).astype(precision.IMAGE, copy=False)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_mpi import timeline
+from radps_mpi import precision, timeline
 from radps_mpi.decomposition import ChannelBlock, Leaf, half_width
 from radps_mpi.imaging import residual, weighting
 from radps_mpi.imaging.channel_map import ChannelMap, map_channels
@@ -25,7 +25,7 @@ from radps_mpi.parallel.types import Comm
 @dataclass(slots=True)
 class FirstImages:
     """What the first pass over a block gives: PSF and dirty image (nchan, ny, nx) float32, NaN where a channel has no data, and
-    the sums (3, nchan) of :func:`radps_mpi.imaging.weighting.apply_weights`."""
+    the sums (3, nchan) of :func:`radps_mpi.imaging.weighting.apply_weights`. The imager's next block overwrites the images."""
 
     psf: NDArray[np.float32]
     dirty: NDArray[np.float32]
@@ -53,6 +53,7 @@ class BlockImager:
         self._narrow: Gridder | None = None
         self._cache_bytes, self._cache = cache_bytes, _Cache(cache_bytes)
         self._order: dict[int, ChannelBlock] = {}
+        self._planes: dict[str, NDArray[Any]] = {}
         self.beyond = 0
 
     def of_lanes(self, nlane: int) -> BlockImager:
@@ -74,17 +75,22 @@ class BlockImager:
 
     def turn_to(self, blocks: list[ChannelBlock]) -> None:
         """These are the rank's blocks from now on, in this order: forget the cached visibilities of others, and where there are
-        none the memory of grids."""
+        none the memory of grids and images."""
         if not blocks:
-            for gridder in filter(None, (self.gridder, self._narrow)):
-                gridder.forget()
+            self._make_room()
         self._cache.keep_only({block.index for block in blocks})
         self._order = {block.index: following for block, following in pairwise(blocks)}
 
+    def _make_room(self) -> None:
+        """Give back the memory of grids and images that is kept from block to block."""
+        self._planes.clear()
+        for gridder in filter(None, (self.gridder, self._narrow)):
+            gridder.forget()
+
     def first_pass(self, team: Comm, block: ChannelBlock) -> FirstImages | None:
         """PSF and dirty image of a block on the team's first rank, None on the others. Collective over the team."""
-        psf_tree, dirty_tree, sum_tree = (TreeSum(len(self.d.leaves)) for _ in range(3))
-        gridder = self.gridder_for(block)
+        gridder = self._start(team, block)
+        psf_tree, dirty_tree, sum_tree = self._grid_tree(gridder), self._grid_tree(gridder), TreeSum(len(self.d.leaves))
         density = self._density(team, block)
         with all_or_none(team, f"imaging channels {block.start} to {block.stop - 1}"):
             self._read_ahead(team, block)
@@ -101,22 +107,52 @@ class BlockImager:
             if sums is None or psf is None or dirty is None:
                 return None
             with timeline.span("transform", block=block.index):
-                images = [residual.normalise(gridder.to_dirty(grid), sums[0])[: block.nchan] for grid in (psf, dirty)]
-            return FirstImages(images[0], images[1], sums[:, : block.nchan])
+                lanes = np.arange(block.nchan)
+                psf_images = self._to_images(gridder, psf, sums[0], "psf or model", lanes)
+                dirty_images = self._to_images(gridder, dirty, sums[0], "residual", lanes)
+            return FirstImages(psf_images[: block.nchan], dirty_images[: block.nchan], sums[:, : block.nchan])
+
+    def model_planes(self, block: ChannelBlock) -> NDArray[np.float32]:
+        """Memory (nchan, ny, nx) for the models of a block, whatever it holds: fresh memory costs as much as a transform's
+        tenth. Good until the imager's next block."""
+        return self._memory("psf or model", self.gridder_for(block).nlane, np.dtype(precision.IMAGE))[: block.nchan]
+
+    def _memory(self, use: str, nlane: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Planes (nlane, ny, nx) that stay from block to block."""
+        found = self._planes.get(use)
+        if found is None or len(found) < nlane or found.dtype != dtype:
+            found = self._planes[use] = np.empty((nlane, *self.d.geometry.shape), dtype)
+        return found[:nlane]
+
+    def _to_images(
+        self, gridder: Gridder, grid: NDArray[Any], sum_of_weights: NDArray[np.float64], use: str, lanes: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Images (nlane, ny, nx) of a grid, which is given back, in the memory for this ``use``."""
+        memory = self._memory(use, gridder.nlane, gridder.dtype)
+        images = residual.normal_images(gridder, grid, sum_of_weights, memory, lanes)
+        gridder.release(grid)
+        return images
+
+    def _grid_tree(self, gridder: Gridder) -> TreeSum:
+        return TreeSum(len(self.d.leaves), discard=gridder.release)
 
     def residual(
-        self, team: Comm, block: ChannelBlock, model: NDArray[np.float32] | None
+        self, team: Comm, block: ChannelBlock, model: NDArray[np.float32] | None, wanted: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32] | None:
         """Residual images (nchan, ny, nx) of a block for a model of the same shape (None: zero), on the team's first rank.
 
-        Collective over the team; every rank of it passes the model.
+        Collective over the team; every rank of it passes the model. ``wanted`` (nchan,): the channels that count, None for all;
+        models of others aren't looked at, and their images hold anything. The imager's next block overwrites the images.
         """
-        tree, sum_tree = TreeSum(len(self.d.leaves)), TreeSum(len(self.d.leaves))
-        gridder, density = self.gridder_for(block), self._density(team, block)
+        lanes = np.arange(block.nchan) if wanted is None else np.flatnonzero(wanted)
+        gridder, density = self._start(team, block), self._density(team, block)
+        tree, sum_tree = self._grid_tree(gridder), TreeSum(len(self.d.leaves))
         with all_or_none(team, f"computing residuals of channels {block.start} to {block.stop - 1}"):
             self._read_ahead(team, block)
             with timeline.span("transform model", block=block.index):
-                model_grid = None if model is None or not model.any() else gridder.from_model(_padded(model, gridder.nlane))
+                model_grid = None
+                if model is not None and any(model[lane].any() for lane in lanes):
+                    model_grid = gridder.from_model(_padded(model, gridder.nlane), lanes)
             for leaf, pieces, leaf_sums in self._weighted(team, block, density):
                 sum_tree.add(leaf.index, leaf_sums)
                 with timeline.span("predict, subtract, grid", block=block.index, leaf=leaf.index, lanes=gridder.nlane):
@@ -129,7 +165,14 @@ class BlockImager:
             if grid is None or sums is None:
                 return None
             with timeline.span("transform", block=block.index):
-                return residual.normalise(gridder.to_dirty(grid), sums[0])[: block.nchan]
+                return self._to_images(gridder, grid, sums[0], "residual", lanes)[: block.nchan]
+
+    def _start(self, team: Comm, block: ChannelBlock) -> Gridder:
+        """The gridder of a block. Where visibilities have to be read and weighted first, they get the memory of grids and
+        images: both at once would be more than a rank needs at any other time."""
+        if not all((block.index, leaf.index) in self._cache for leaf in self._my_leaves(team)):
+            self._make_room()
+        return self.gridder_for(block)
 
     def _my_leaves(self, team: Comm) -> list[Leaf]:
         owner = leaf_owner(len(self.d.leaves), team.size)
@@ -233,9 +276,10 @@ class BlockImager:
 
 
 def _padded(model: NDArray[np.float32], nlane: int) -> NDArray[np.float32]:
-    padded = np.zeros((nlane, *model.shape[1:]), np.float32)
-    np.copyto(padded[: len(model)], model, where=np.isfinite(model))
-    return padded
+    """With planes of 0 for the lanes beyond a block's channels."""
+    if len(model) == nlane:
+        return model
+    return np.concatenate([model, np.zeros((nlane - len(model), *model.shape[1:]), np.float32)])
 
 
 class _Cache:

@@ -310,7 +310,7 @@ class Cycles:
         model: NDArray[np.float32] | None = None
         with all_or_none(team, f"reading earlier models of channels {block.start} to {block.stop - 1}"):
             if team.rank == 0:  # alone: who goes back stages the channel
-                model = self._models_of(chans, going_back=wanted)
+                model = self._models_of(block, self.imager, going_back=wanted)
         model = broadcast(team, model, shape, np.dtype(np.float32))
         images = self.imager.residual(team, block, model)
         with all_or_none(team, f"repeating minor cycles of channels {block.start} to {block.stop - 1}"):
@@ -348,13 +348,13 @@ class Cycles:
         self, team: Comm, block: ChannelBlock, wanted: NDArray[np.bool_], division: Division | None = None
     ) -> None:
         """Residuals of a block from its current models, staged for the ``wanted`` (nchan,) channels."""
-        chans = range(block.start, block.stop)
+        chans, imager = range(block.start, block.stop), (division or self._divisions.full).imager
         with (
             all_or_none(team, f"reading models of channels {block.start} to {block.stop - 1}"),
             timeline.span("read models", block=block.index),
         ):
-            model = self._models_of(chans)
-        images = (division or self._divisions.full).imager.residual(team, block, model)
+            model = self._models_of(block, imager, wanted=wanted)
+        images = imager.residual(team, block, model, wanted[block.start : block.stop])
         if images is None:
             return
         with timeline.span("write planes", block=block.index):
@@ -362,10 +362,16 @@ class Cycles:
                 if wanted[chan]:
                     self.state.stage(chan, residual=images[k], **self._peaks(chan, images[k]))
 
-    def _models_of(self, chans: range, going_back: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-        """Newest models (nchan, ny, nx); earlier ones for the channels ``going_back`` (nchan,), whose newest are damaged."""
-        model = np.zeros((len(chans), *self.d.geometry.shape), np.float32)
-        for k, chan in enumerate(chans):
+    def _models_of(
+        self, block: ChannelBlock, imager: BlockImager, *, wanted: NDArray[np.bool_] | None = None,
+        going_back: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float32]:
+        """Newest models (nchan, ny, nx) of a block, in memory of ``imager``; earlier ones for the channels ``going_back``,
+        whose newest are damaged. Planes hold anything where a channel isn't ``wanted``. Both (nchan,) of the cube."""
+        model = imager.model_planes(block)
+        for k, chan in enumerate(range(block.start, block.stop)):
+            if wanted is not None and not wanted[chan]:
+                continue
             earlier = going_back is not None and going_back[chan]
             plane = self.state.load(chan).model if earlier else self.state.read_model(chan)
             if plane is None:

@@ -42,8 +42,8 @@ class Division:
 
     def costs(self, wanted: NDArray[np.bool_], otherwise: NDArray[np.float64] | None = None) -> list[float]:
         """Expected cost of each block's residuals, 0 where none of the ``wanted`` (nchan,) channels is in it: the seconds that
-        the block took last, since it takes all lanes to compute one. For a block that hasn't been worked yet ``otherwise``
-        (nblock,), or else the median of the others."""
+        the block took last, since few of its channels stop from one cycle to the next, and gridding takes all lanes together.
+        For a block that hasn't been worked yet ``otherwise`` (nblock,), or else the median of the others."""
         known = self.seconds[self.seconds > 0.0]
         unknown = np.full(len(self.blocks), np.median(known) if known.size else 1.0) if otherwise is None else otherwise
         return [

@@ -8,7 +8,7 @@ each perform the same additions, left + right, of the same operands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,11 @@ class TreeSum:
     """Partial sums of the leaves that one rank holds: siblings are added as soon as both are there.
 
     If leaves are added in ascending order, at most log2(leaves) + 1 arrays are alive, however many leaves there are.
+    ``discard`` is given the arrays that were added to others: their memory may be used again.
     """
 
-    def __init__(self, nleaf: int) -> None:
-        self.nleaf = nleaf
+    def __init__(self, nleaf: int, discard: Callable[[NDArray[Any]], None] | None = None) -> None:
+        self.nleaf, self._discard = nleaf, discard
         self._nodes: dict[tuple[int, int], NDArray[Any]] = {}
 
     @property
@@ -55,6 +56,8 @@ class TreeSum:
                 left, right = (sibling, array) if index % 2 else (array, sibling)
                 left += right
                 array = left
+                if self._discard is not None:
+                    self._discard(right)
             level, index = level + 1, index // 2
         self._nodes[level, index] = array
 

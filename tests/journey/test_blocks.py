@@ -33,11 +33,17 @@ def images(kind: type[BlockImager], store: VisibilityStore, nchan: int) -> tuple
     imager = kind(describe(RunConfig.from_flat({"vis": [str(store.path)], **OPTIONS}, {}), store), store, 0, FULL)
     block = ChannelBlock(0, 0, nchan)
     first = imager.first_pass(alone, block)
+    found = [first.psf.copy(), first.dirty.copy(), first.sums]
+    residual = imager.residual(alone, block, point_model(nchan))
+    alone.Free()
+    return imager, [*found, residual]
+
+
+def point_model(nchan: int) -> np.ndarray:
+    """A source of another flux in each channel."""
     model = np.zeros((nchan, 32, 32), np.float32)
     model[:, 11, 20] = np.arange(1, nchan + 1)
-    residual = imager.residual(alone, block, model)
-    alone.Free()
-    return imager, [first.psf, first.dirty, first.sums, residual]
+    return model
 
 
 @pytest.mark.parametrize("nchan", [5, 8])
@@ -50,6 +56,41 @@ def test_a_short_block_in_half_the_lanes_has_the_same_bits(chunked_store: str, n
     for one, other in zip(narrow, wide, strict=True):
         np.testing.assert_array_equal(one, other)
         assert np.isfinite(one).all() and one.any()
+
+
+@pytest.mark.parametrize("precision", ["single", "double"])
+@pytest.mark.parametrize("nlane", [1, 8, FULL])
+def test_only_wanted_channels_are_computed_and_have_the_same_bits(chunked_store: str, nlane: int, precision: str) -> None:
+    alone, nchan = split(world(), world().rank), min(nlane, 8)
+    wanted = np.arange(nchan) % 3 == 0
+    of_wanted = np.where(wanted[:, None, None], point_model(nchan), np.float32(np.nan))
+    with VisibilityStore.open(Path(chunked_store)) as store:
+        description = describe(RunConfig.from_flat({"vis": [chunked_store], **OPTIONS, "precision": precision}, {}), store)
+        imager, block = BlockImager(description, store, 1 << 30, nlane), ChannelBlock(0, 0, nchan)
+        every = imager.residual(alone, block, point_model(nchan)).copy()
+        dirty = imager.residual(alone, block, None).copy()
+        some = imager.residual(alone, block, of_wanted, wanted).copy()
+        again = imager.residual(alone, block, point_model(nchan))
+    alone.Free()
+    np.testing.assert_array_equal(some[wanted], every[wanted])
+    np.testing.assert_array_equal(some[~wanted], dirty[~wanted], "what the memory held before wasn't left alone")
+    np.testing.assert_array_equal(again, every)
+    assert np.abs(dirty - every).max() > 0.5
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
+def test_memory_of_images_stays_from_block_to_block_unless_visibilities_need_it(chunked_store: str, cache_bytes: int) -> None:
+    alone = split(world(), world().rank)
+    with VisibilityStore.open(Path(chunked_store)) as store:
+        imager = BlockImager(describe(RunConfig.from_flat({"vis": [chunked_store], **OPTIONS}, {}), store), store, cache_bytes)
+        block = ChannelBlock(0, 0, 8)
+        imager.first_pass(alone, block)
+        one = imager.residual(alone, block, point_model(8))
+        two = imager.residual(alone, block, point_model(8))
+        assert np.shares_memory(one, two) == (cache_bytes > 0)
+        imager.turn_to([])
+        assert not np.shares_memory(two, imager.residual(alone, block, point_model(8)))
+    alone.Free()
 
 
 def test_the_log_says_how_blocks_are_gridded(chunked_store: str) -> None:
