@@ -35,7 +35,7 @@ from radps_mpi.data.visibilities import VisibilityBlock, VisibilityPass
 from radps_mpi.decomposition import block_width, channel_blocks
 from radps_mpi.imaging.gridding import Gridder, cells_apart
 from radps_mpi.imaging.preparation import PreparedPiece
-from radps_mpi.imaging.residual import grid_residual, normalise
+from radps_mpi.imaging.residual import grid_residual, normal_images
 from radps_mpi.io.ingest_slab import sorting_order
 
 CELL_RAD = 0.15 * ARCSEC_RAD
@@ -117,6 +117,7 @@ class Ours:
         self.gridder = Gridder(data.geometry, nlane=self.nlane, epsilon=epsilon, rows=case.nrow, reach=reach)
         self.blocks = [slice(block.start, block.stop) for block in channel_blocks(case.nchan, self.nlane)]
         self.pieces = [self._piece(block) for block in self.blocks]
+        self._images = np.empty((self.nlane, case.size, case.size), np.float32)
 
     def _piece(self, block: slice) -> PreparedPiece:
         """All rows of a block's channels; lanes beyond them have weight 0 and the last one's frequency."""
@@ -131,9 +132,9 @@ class Ours:
     def _model(self, block: slice) -> Images:
         """A block's, with planes of 0 for lanes beyond its channels."""
         model = self.data.model[block]
-        padded = np.zeros((self.nlane, *model.shape[1:]), np.float32)
-        np.copyto(padded[: len(model)], model, where=np.isfinite(model))
-        return padded
+        if len(model) == self.nlane:
+            return model
+        return np.concatenate([model, np.zeros((self.nlane - len(model), *model.shape[1:]), np.float32)])
 
     @property
     def kernel(self) -> str:
@@ -156,17 +157,19 @@ class Ours:
             self.gridder.release(grid)
         return total
 
-    def residual(self) -> list[Images]:
-        """Residual images of each block (nchan, ny, nx), Jy/beam; memory is taken and given back as by BlockImager.residual."""
-        images = []
+    def residual(self, done: Callable[[Images], object] = len) -> None:
+        """Residual images of each block (nchan, ny, nx), Jy/beam, for ``done`` in turn; memory is taken, given back and kept as
+        by BlockImager.residual."""
         for piece, block in zip(self.pieces, self.blocks, strict=True):
-            model_grid = self.gridder.from_model(self._model(block))
+            lanes = np.arange(block.stop - block.start)
+            model_grid = self.gridder.from_model(self._model(block), lanes)
             grid = grid_residual(self.gridder, [piece], model_grid)
             self.gridder.release(model_grid)
             sums = np.zeros(self.nlane)
-            sums[: block.stop - block.start] = self.data.sum_of_weights[block]
-            images.append(normalise(self.gridder.to_dirty(grid), sums)[: block.stop - block.start])
-        return images
+            sums[: len(lanes)] = self.data.sum_of_weights[block]
+            images = normal_images(self.gridder, grid, sums, self._images, lanes)
+            self.gridder.release(grid)
+            done(images[: len(lanes)])
 
 
 class Ducc:
@@ -182,17 +185,21 @@ class Ducc:
             "pixsize_x": CELL_RAD, "pixsize_y": CELL_RAD, "epsilon": epsilon, "do_wgridding": False, "divide_by_n": False,
             "nthreads": 1,
         }  # fmt: skip
+        size = data.case.size
+        self._predicted, self._image = np.empty_like(self.vis[0]), np.empty((size, size), np.float32)
 
-    def dirty(self, chan: int, vis: NDArray[np.complex64], verbosity: int = 0) -> Images:
+    def dirty(self, chan: int, vis: NDArray[np.complex64], out: Images | None = None, verbosity: int = 0) -> Images:
         size = self.data.case.size
         return ducc0.wgridder.vis2dirty(
-            uvw=self.uvw, freq=self.freq[chan], vis=vis, wgt=self.weight[chan], npix_x=size, npix_y=size, verbosity=verbosity,
-            **self.options,
+            uvw=self.uvw, freq=self.freq[chan], vis=vis, wgt=self.weight[chan], npix_x=size, npix_y=size, dirty=out,
+            verbosity=verbosity, **self.options,
         )  # fmt: skip
 
-    def predict(self, chan: int, verbosity: int = 0) -> NDArray[np.complex64]:
+    def predict(
+        self, chan: int, out: NDArray[np.complex64] | None = None, verbosity: int = 0
+    ) -> NDArray[np.complex64]:
         return ducc0.wgridder.dirty2vis(
-            uvw=self.uvw, freq=self.freq[chan], dirty=self.data.model[chan], verbosity=verbosity, **self.options
+            uvw=self.uvw, freq=self.freq[chan], dirty=self.data.model[chan], vis=out, verbosity=verbosity, **self.options
         )
 
     def gridding(self) -> DuccStep:
@@ -206,13 +213,14 @@ class Ducc:
         proper_s, index_s = (sum(timer_s(text, timer) for text in printed) for timer in (name, "building index"))
         return DuccStep(Timing(wall_s=proper_s), Timing(wall_s=proper_s + index_s))
 
-    def residual(self) -> list[Images]:
-        """Residual images of each channel (ny, nx), Jy/beam."""
-        images = []
+    def residual(self, done: Callable[[Images], object] = len) -> None:
+        """Residual images of each channel (1, ny, nx), Jy/beam, for ``done`` in turn, in memory that is kept too."""
         for chan, total in enumerate(self.data.sum_of_weights):
-            images.append(self.dirty(chan, self.vis[chan] - self.predict(chan)))
-            images[-1] *= np.float32(1.0 / total)
-        return images
+            self.predict(chan, out=self._predicted)
+            np.subtract(self.vis[chan], self._predicted, out=self._predicted)
+            self.dirty(chan, self._predicted, out=self._image)
+            self._image *= np.float32(1.0 / total)
+            done(self._image[None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +261,7 @@ def measure(case: Case, epsilon: float, repeats: int) -> list[Row]:
     """Rows of the table for one case; the residual images of the contestants must agree."""
     data = Data(case)
     ours, theirs = Ours(data, epsilon), Ducc(data, epsilon)
-    a, b = np.concatenate(ours.residual()), np.array(theirs.residual())
+    a, b = images_of(ours), images_of(theirs)
     difference = float(np.abs(a - b).max() / np.abs(b).max())
     require(difference < 4.0 * epsilon, f"{case.name} {case.size}: residual images differ by {difference:.2g} of the peak")
     unit_s = 1e-3 * case.nchan
@@ -268,6 +276,13 @@ def measure(case: Case, epsilon: float, repeats: int) -> list[Row]:
         head | {"step": step, "target": target} | columns | {"difference": difference}
         for (step, columns), target in zip(steps.items(), case.targets, strict=True)
     ]
+
+
+def images_of(contestant: Ours | Ducc) -> Images:
+    """All residual images (nchan, ny, nx)."""
+    kept: list[Images] = []
+    contestant.residual(lambda images: kept.append(images.copy()))
+    return np.concatenate(kept)
 
 
 def step_columns(ours: Callable[[], Timing], theirs: Callable[[], DuccStep], repeats: int, unit_s: float) -> Row:
