@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from radps_mpi.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.data.visibilities import VisibilityBlock, VisibilityPass
-from radps_mpi.decomposition import block_width, channel_blocks
+from radps_mpi.decomposition import ChannelBlocks, block_width
 from radps_mpi.imaging.gridding import Gridder, cells_apart
 from radps_mpi.imaging.preparation import PreparedPiece
 from radps_mpi.imaging.residual import grid_residual, normal_images
@@ -115,7 +115,7 @@ class Ours:
         top_hz = data.freq_hz.max() + self.nlane * case.step * FREQ_HZ
         reach = data.longest_m * top_hz / SPEED_OF_LIGHT_M_S  # as Description.reach
         self.gridder = Gridder(data.geometry, nlane=self.nlane, epsilon=epsilon, rows=case.nrow, reach=reach)
-        self.blocks = [slice(block.start, block.stop) for block in channel_blocks(case.nchan, self.nlane)]
+        self.blocks = [slice(block.start, block.stop) for block in ChannelBlocks(case.nchan, self.nlane)]
         self.pieces = [self._piece(block) for block in self.blocks]
         self._images = np.empty((self.nlane, case.size, case.size), np.float32)
 

@@ -5,8 +5,9 @@
 Each part of the run (dirty images, each set of minor cycles, each major cycle, products) ends when its busiest rank does; the
 ideal is that all ranks are as busy as the average. ``x ideal`` is the first over the second: in processor time, from the spans
 of the timeline, so that it holds for more ranks than cores too; ``wall x ideal`` in time on the wall, only where each rank has
-a core. Commits, in which ranks wait for each other, are in neither. The products must have the same bits on all numbers of
-ranks.
+a core. Commits, in which ranks wait for each other, are in neither. ``x of one rank`` is the busiest rank over the n-th part
+of what one rank was busy for: there, work that several ranks do twice counts, and what sharing caches and cores costs. The
+products must have the same bits on all numbers of ranks.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def measure(arguments: argparse.Namespace, size: Size, folder: Path) -> list[Row
         parts = busy_parts(json.loads(Path(f"{cube}.timeline.json").read_text(encoding="utf-8"))["traceEvents"], ranks)
         require(line_only(folder, cube, size), "channels without line were cleaned, or channels with line were not")
         rows += rows_of(parts, ranks)
-    return rows
+    alone = {row["part"]: row["busiest"] for row in rows if row["ranks"] == 1}
+    return [row | {"x of one rank": row["busiest"] * row["ranks"] / alone[row["part"]]} if alone else row for row in rows]
 
 
 def simulate(launcher: str, folder: Path, size: Size) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,11 +81,26 @@ def block_width(nx: int, ny: int, nchan: int, nrow: int = 0, cells_apart: float 
     return 1
 
 
-def channel_blocks(nchan: int, width: int) -> list[ChannelBlock]:
-    """Blocks of ``width`` channels aligned to channel 0; the last may be shorter."""
-    return [
-        ChannelBlock(index, start, min(start + width, nchan)) for index, start in enumerate(range(0, nchan, width))
-    ]
+@dataclass(frozen=True, slots=True)
+class ChannelBlocks(Sequence[ChannelBlock]):
+    """The channels of a cube in blocks of ``width``, aligned to channel 0; the last may be shorter. Made when they are asked
+    for: every rank knows all of them, and thousands of objects would take megabytes."""
+
+    channels: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(range(0, self.channels, self.width))
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> ChannelBlock: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ChannelBlock]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> ChannelBlock | list[ChannelBlock]:
+        numbers = range(len(self))[index]
+        if isinstance(numbers, range):
+            return [self[number] for number in numbers]
+        return ChannelBlock(numbers, numbers * self.width, min((numbers + 1) * self.width, self.channels))
 
 
 def half_width(width: int) -> int:

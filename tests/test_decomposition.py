@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from radps_mpi.decomposition import (
     LANES,
     MAX_LEAVES,
+    ChannelBlocks,
     Leaf,
     Team,
     assign_teams,
     balanced_bounds,
     block_width,
-    channel_blocks,
     continuum_leaves,
     cube_leaves,
     deal_channels,
@@ -31,11 +31,14 @@ COSTS = st.lists(st.sampled_from([0.0, 0.0, 1.0, 2.0, 7.0, 16.0]) | st.floats(1e
 
 @given(nchan=st.integers(0, 80_000), width=st.integers(1, LANES))
 def test_blocks_tile_the_channels_once_and_start_at_multiples_of_their_width(nchan: int, width: int) -> None:
-    blocks = channel_blocks(nchan, width)
+    blocks = ChannelBlocks(nchan, width)
     assert [b.index for b in blocks] == list(range(-(-nchan // width)))
     assert [b.start for b in blocks] == [width * b.index for b in blocks]
     assert [b.stop for b in blocks] == [*[b.start for b in blocks[1:]], *[nchan][: len(blocks)]]
     assert all(0 < b.nchan <= width for b in blocks)
+    assert blocks[:] == list(blocks) and blocks[-1:] == list(blocks)[-1:]
+    with pytest.raises(IndexError):
+        _ = blocks[len(blocks)]
 
 
 @given(nx=st.integers(1, 40_000), ny=st.integers(1, 40_000), nchan=st.integers(1, 100_000))
@@ -233,7 +236,7 @@ def test_thirty_line_channels_of_480_are_shared_evenly(first: int, nrank: int) -
     shares = [deal_channels(line, rank, nrank) for rank in range(nrank)]
     np.testing.assert_array_equal(np.sort(np.concatenate(shares)), line)
     assert max(map(len, shares)) == -(-30 // nrank), "minor cycles: by channel"
-    halves = channel_blocks(480, LANES // 2)
+    halves = ChannelBlocks(480, LANES // 2)
     costs = [float(any(b.start <= chan < b.stop for chan in line)) for b in halves]
     assert sum(costs) in (4, 5), "half blocks of a line that begins and ends within a block"
     teams = assign_teams(costs, nrank, 1)

@@ -117,7 +117,7 @@ class Cycles:
         if not failed.any() or (largest := largest_beam(beams_of_records(table))).is_null:
             return
         with all_or_none(self.comm, "fitting beams"):
-            for chan in deal_channels(np.flatnonzero(failed), self.comm.rank, self.comm.size).tolist():
+            for chan in map(int, deal_channels(np.flatnonzero(failed), self.comm.rank, self.comm.size)):
                 psf = self.state.read_psf(chan)
                 if psf is not None:
                     self.state.stage(
@@ -162,7 +162,7 @@ class Cycles:
             return
         made = (self.state.table["residual_cycle"] >= 0) & (self.state.table["flags"] & FLAG_BLANK == 0)
         with all_or_none(self.comm, "measuring peaks in the mask"):
-            for chan in deal_channels(np.flatnonzero(made), self.comm.rank, self.comm.size).tolist():
+            for chan in map(int, deal_channels(np.flatnonzero(made), self.comm.rank, self.comm.size)):
                 residual = self.state.read_residual(chan)
                 if residual is None:
                     raise DataError(f"{self.state.directory}: the residual of channel {chan} can't be read back")
@@ -205,12 +205,13 @@ class Cycles:
     def _minor_cycles(self, plan: CyclePlan, todo: NDArray[np.bool_], cycle: int) -> None:
         phase, chans = f"minor cycles {cycle}", np.flatnonzero(todo)
         self.report.phase(phase, len(chans))
-        mine = deal_channels(chans, self.comm.rank, self.comm.size).tolist()
+        mine = deal_channels(chans, self.comm.rank, self.comm.size)
 
         def step(number: int) -> None:
             if number < len(mine):
-                with timeline.span("minor cycle", channel=mine[number]):
-                    self._minor_cycle(mine[number], plan, cycle)
+                chan = int(mine[number])
+                with timeline.span("minor cycle", channel=chan):
+                    self._minor_cycle(chan, plan, cycle)
 
         # The last models are committed with their residuals; those of an interrupted phase without, which repair() makes.
         work_in_stints(
@@ -283,7 +284,7 @@ class Cycles:
         mine = deal_channels(made, self.comm.rank, self.comm.size)
         torn, checked = np.zeros((self.d.axis.nchan, 3), np.uint8), np.zeros(self.d.axis.nchan, bool)
         with all_or_none(self.comm, "checking the state"):
-            for chan in mine.tolist():
+            for chan in map(int, mine):
                 model_torn = self.state.read_model(chan) is None
                 torn[chan, 0] = self.state.read_psf(chan) is None
                 torn[chan, 1], torn[chan, 2] = model_torn, not model_torn and self.state.read_residual(chan) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,7 +60,7 @@ class Description:
     geometry: ImageGeometry
     axis: SpectralAxis
     observations: tuple[ImagedObservation, ...]
-    blocks: tuple[decomposition.ChannelBlock, ...]
+    blocks: Sequence[decomposition.ChannelBlock]
     leaves: tuple[decomposition.Leaf, ...]
     nlane: int
     scheme: WeightingScheme
@@ -145,7 +146,7 @@ def describe(config: RunConfig, store: Observations) -> Description:
     width = 1 if continuum else _block_width(geometry, axis, metas)
     return Description(
         config, geometry, axis, observations,
-        tuple(decomposition.channel_blocks(axis.nchan, width)), tuple(_leaves(config, metas)), width,
+        decomposition.ChannelBlocks(axis.nchan, width), tuple(_leaves(config, metas)), width,
         make_scheme(config.weighting.weighting, config.weighting.robust, axis, continuum=continuum),
         _control(config), dish, _pb_axis_lm(observations), _metadata(metas), tuple(notes),
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_mpi.decomposition import ChannelBlock, Team, channel_blocks, half_width, settle_teams, slowest_team
+from radps_mpi.decomposition import ChannelBlock, ChannelBlocks, Team, half_width, settle_teams, slowest_team
 from radps_mpi.journey.blocks import BlockImager
 from radps_mpi.journey.describe import Description
 from radps_mpi.planning.model import HALF_COSTS, HALVES_GAIN
@@ -66,7 +66,7 @@ class Divisions:
         self.halves: Division | None = None
         half = half_width(description.nlane)
         if half < description.nlane:
-            self.halves = Division(channel_blocks(description.axis.nchan, half), lambda: imager.of_lanes(half))
+            self.halves = Division(ChannelBlocks(description.axis.nchan, half), lambda: imager.of_lanes(half))
         self._chosen = self.full
 
     def choose(self, wanted: NDArray[np.bool_], nrank: int) -> tuple[Division, list[float]]:

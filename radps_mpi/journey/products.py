@@ -168,12 +168,13 @@ def write_products(
         }
         todo = np.flatnonzero(~np.logical_and.reduce([writer.kept for writer in writers.values()]))
         report.phase(PHASE, len(todo))
-        mine = deal_channels(todo, comm.rank, comm.size).tolist()
+        mine = deal_channels(todo, comm.rank, comm.size)
 
         def step(number: int) -> None:
             if number < len(mine):
-                with timeline.span("restore and write products", channel=mine[number]):
-                    _write_channel(maker, writers, mine[number])
+                chan = int(mine[number])
+                with timeline.span("restore and write products", channel=chan):
+                    _write_channel(maker, writers, chan)
 
         def commit() -> None:
             done = [writers[name].sync() for name in names]

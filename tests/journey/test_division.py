@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from radps_mpi.decomposition import LANES, assign_teams, channel_blocks
+from radps_mpi.decomposition import LANES, ChannelBlocks, assign_teams
 from radps_mpi.journey.division import Divisions
 
 
@@ -30,7 +30,7 @@ class Imager:
 
 def divisions(nlane: int = LANES, nleaf: int = 1, nchan: int = 480) -> tuple[Divisions, Imager]:
     imager = Imager()
-    description = SimpleNamespace(leaves=(None,) * nleaf, blocks=channel_blocks(nchan, nlane), nlane=nlane,
+    description = SimpleNamespace(leaves=(None,) * nleaf, blocks=ChannelBlocks(nchan, nlane), nlane=nlane,
                                   axis=SimpleNamespace(nchan=nchan))  # fmt: skip
     return Divisions(description, imager), imager
 
