@@ -95,9 +95,10 @@ def _script(
     notes = _notes(plan)
     asked = _allocate(flat, site, pools, plan)
     layout = asked.prediction.layout
+    image = plan.config.image
     request = Request(
         imagename, site.partition(asked.pool.name), _account(given, site), layout.nodes, layout.ranks_per_node, layout.threads,
-        asked.memory_per_node_bytes, asked.time_s,
+        asked.memory_per_node_bytes, asked.time_s, (f"--precision={image.precision}", f"--epsilon={image.epsilon!r}"),
     )  # fmt: skip
     chosen: dict[str, Any] = {**plan.proposed, **given}
     if layout.threads > 1 and "threads" not in flat:

@@ -31,9 +31,6 @@ COMPILE_BEFORE_RANKS = 64
 """Jobs of at least so many ranks wait for one process to compile, where nothing is compiled yet: each rank would write the same
 hundreds of files into one cache. Of fewer ranks each compiles only what the run needs, which takes less time."""
 
-_KERNEL_OPTIONS = ("--precision=", "--epsilon=")
-"""Arguments of a run that make other kernels (jobs/warm.sh)."""
-
 _MIB = 1 << 20
 
 
@@ -50,6 +47,8 @@ class Request:
     memory_per_node_bytes: int
     """0 is all of it."""
     time_s: float
+    kernel_options: Sequence[str] = ()
+    """What jobs/warm.sh is told for a run whose kernels must be there before its ranks start."""
 
 
 def head(request: Request, site: Site, extra: Sequence[str] = ()) -> list[str]:
@@ -113,10 +112,10 @@ def staging(request: Request, site: Site) -> list[str]:
     return [f". {shlex.quote(str(STAGE))}"] if wanted else []
 
 
-def compiling(request: Request, site: Site, arguments: Sequence[str]) -> list[str]:
+def compiling(request: Request, site: Site) -> list[str]:
     """The lines that have kernels compiled before many ranks would do it, here or by what stages."""
     ranks = request.nodes * request.ranks_per_node
-    options = [f"kernel_options=({' '.join(word for word in arguments if word.startswith(_KERNEL_OPTIONS))})"]
+    options = [f"kernel_options=({shlex.join(request.kernel_options)})"]
     staged = staging(request, site)
     if staged or ranks < COMPILE_BEFORE_RANKS or not WARM.exists():
         return [*options, *staged] if staged else []
@@ -144,7 +143,7 @@ def run_script(
         "#",
         *head(request, site, extra),
         *preparation(site, folder),
-        *compiling(request, site, arguments),
+        *compiling(request, site),
         "",
         f"# Starts the run, or goes on with it; asks for another attempt where it was stopped or killed: see {ATTEMPT.name}.",
         f"most_attempts={site.common.most_attempts}",

@@ -94,8 +94,8 @@ def test_kernels_are_compiled_before_many_ranks_would_do_it(
     site: Site, ranks_per_node: int, least: int, named: list[str], tmp_path: Path
 ) -> None:
     site = site_of_toml(f"stage_ranks = {least}\n{SITE}", "site.toml")
-    request = Request("a", site.partitions[0], "", 2, ranks_per_node, 1, 0, 60.0)
-    text = run_script(request, site, [], "a", ["a.ms", "--niter=5", "--precision=double", "--epsilon=1e-06"], tmp_path)
+    request = Request("a", site.partitions[0], "", 2, ranks_per_node, 1, 0, 60.0, ("--precision=double", "--epsilon=1e-06"))
+    text = run_script(request, site, [], "a", ["a.ms", "--niter=5"], tmp_path)
     assert [name for name in ("warm.sh", "stage.sh") if f"/jobs/{name}" in text] == named
     assert ("\nkernel_options=(--precision=double --epsilon=1e-06)\n" in text) == bool(named)
     subprocess.run(["bash", "-n"], input=text, text=True, timeout=20, check=True)
@@ -109,8 +109,8 @@ def test_what_is_compiled_already_is_not_compiled_again(
     (tmp_path / "warm.sh").write_text(f'echo "$@" >{tmp_path}/warmed; exit 1\n')
     if there:
         (tmp_path / "kernel.nbi").touch()
-    request = Request("a", site.partitions[0], "", 2, 64, 1, 0, 60.0)
-    lines = ["set -eo pipefail", *compiling(request, site, ["a.ms", "--precision=double"]), "echo on"]
+    request = Request("a", site.partitions[0], "", 2, 64, 1, 0, 60.0, ("--precision=double",))
+    lines = ["set -eo pipefail", *compiling(request, site), "echo on"]
     done = subprocess.run(["bash", "-c", "\n".join(lines)], env={"PATH": "/usr/bin:/bin", "NUMBA_CACHE_DIR": str(tmp_path)},
                           capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
     assert done.stdout == "on\n"

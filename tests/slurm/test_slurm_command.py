@@ -100,6 +100,15 @@ def test_jobs_of_different_sizes_ask_for_different_resources(store: Path) -> Non
     assert small["account"] == "radio" and small["signal"] == "B:USR1@300"
 
 
+def test_a_job_of_many_ranks_has_the_kernels_compiled_that_its_configuration_needs(store: Path) -> None:
+    Path("site.toml").write_text("stage_ranks = 1" + SITE)
+    Path("run.toml").write_text('precision = "double"\nepsilon = 1e-6\n')
+    slurm(store, "--imagename", "fine", *SMALL, "--config", "run.toml")
+    assert "\nkernel_options=(--precision=double --epsilon=1e-06)\n" in Path("fine.sbatch").read_text()
+    slurm(store, "--imagename", "coarse", *SMALL)
+    assert "\nkernel_options=(--precision=single --epsilon=0.0001)\n" in Path("coarse.sbatch").read_text()
+
+
 def test_threads_that_only_the_nodes_with_less_memory_have_cores_for_go_there(store: Path) -> None:
     Path("site.toml").write_text(SITE.replace('cores_per_node = 8\nmemory_per_node = "16GB"\ntime_limit = "7d"',
                                               'cores_per_node = 4\nmemory_per_node = "64GB"\ntime_limit = "7d"'))
