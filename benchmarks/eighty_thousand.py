@@ -95,6 +95,7 @@ def look_for_room(size: Size, folder: Path) -> None:
 def measure(arguments: argparse.Namespace, size: Size, folder: Path) -> list[Row]:
     """One row per job."""
     launcher, store, cube = arguments.launcher, folder / "sim.vis.h5", folder / "cube"
+    compile_kernels(launcher, folder / "compiling", size)
     rows = [row("simulate", 1, simulate(launcher, folder, size.nchan, size))]
     rows.append(row("ingest", RANKS, radps(launcher, RANKS, ["ingest", folder / "sim.ms", "-o", store])))
     shutil.rmtree(folder / "sim.ms")
@@ -120,6 +121,13 @@ def measure(arguments: argparse.Namespace, size: Size, folder: Path) -> list[Row
     smaller = radps(launcher, RANKS, job, folder / "fewer" / "cube.radps")
     rows.append(row(f"image, {fewer} channels", RANKS, smaller) | {"memory x": both.peak_gb / smaller.peak_gb})
     return rows
+
+
+def compile_kernels(launcher: str, folder: Path, size: Size) -> None:
+    """Whatever the runs need: compiling takes a rank twice its memory."""
+    simulate(launcher, folder, 2 * BLOCK, size)
+    radps(launcher, 1, ["image", folder / "sim.vis.h5", "--imagename", folder / "cube", *parameters(size)])
+    shutil.rmtree(folder)
 
 
 def simulate(launcher: str, folder: Path, nchan: int, size: Size) -> Finished:

@@ -162,7 +162,9 @@ class Ours:
         by BlockImager.residual."""
         for piece, block in zip(self.pieces, self.blocks, strict=True):
             lanes = np.arange(block.stop - block.start)
-            model_grid = self.gridder.from_model(self._model(block), lanes)
+            model = self._model(block)
+            require(any(model[lane].any() for lane in lanes), "the model is empty")  # as the program looks for it
+            model_grid = self.gridder.from_model(model, lanes)
             grid = grid_residual(self.gridder, [piece], model_grid)
             self.gridder.release(model_grid)
             sums = np.zeros(self.nlane)

@@ -154,7 +154,7 @@ def _copied(request: Request, site: Site) -> list[str]:
     checkout = shlex.quote(str(REPOSITORY))
     staged = staging(request, site)
     if not staged:
-        return compiling(request, site, [])
+        return compiling(request, site)
     return [*staged, 'cd "$RADPS_ROOT"  # the copy, if it could be made',
             f"export GIT_DIR={checkout}/.git GIT_WORK_TREE={checkout}"]  # fmt: skip
 

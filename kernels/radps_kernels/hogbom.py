@@ -195,7 +195,7 @@ def _raise_bounds(
 @numba.jit(**JIT)
 def _slack(selectable: NDArray[np.uint32], nty: int, ntx: int) -> NDArray[np.float32]:
     """What bounds are multiplied by when they are raised (nty, ntx): 0 for a tile without selectable pixels, whose bound so
-    stays 0: it is never touched."""
+    stays 0: nothing is subtracted from it while any other has a residual."""
     slack = np.zeros((nty, ntx), np.float32)
     for tile in range(nty * ntx):
         if selectable[tile].any():

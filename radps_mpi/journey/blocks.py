@@ -77,12 +77,12 @@ class BlockImager:
         """These are the rank's blocks from now on, in this order: forget the cached visibilities of others, and where there are
         none the memory of grids and images."""
         if not blocks:
-            self._make_room()
+            self.make_room()
         self._cache.keep_only({block.index for block in blocks})
         self._order = {block.index: following for block, following in pairwise(blocks)}
 
-    def _make_room(self) -> None:
-        """Give back the memory of grids and images that is kept from block to block."""
+    def make_room(self) -> None:
+        """Give back the memory of grids and images that is kept from block to block: what comes next is not a block."""
         self._planes.clear()
         for gridder in filter(None, (self.gridder, self._narrow)):
             gridder.forget()
@@ -171,7 +171,7 @@ class BlockImager:
         """The gridder of a block. Where visibilities have to be read and weighted first, they get the memory of grids and
         images: both at once would be more than a rank needs at any other time."""
         if not all((block.index, leaf.index) in self._cache for leaf in self._my_leaves(team)):
-            self._make_room()
+            self.make_room()
         return self.gridder_for(block)
 
     def _my_leaves(self, team: Comm) -> list[Leaf]:
@@ -190,6 +190,7 @@ class BlockImager:
         if every_rank(team, all((block.index, leaf.index) in self._cache for leaf in self._my_leaves(team))):
             return None
         self._cache.forget(block.index)  # partly cached: all ranks must sum the density again
+        self.make_room()
         geometry, ndest = self.d.geometry, self.gridder_for(block).nlane
         trees = TreeSum(len(self.d.leaves)), TreeSum(len(self.d.leaves))
         with all_or_none(team, f"weighting channels {block.start} to {block.stop - 1}"):

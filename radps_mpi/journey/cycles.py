@@ -77,6 +77,7 @@ class Cycles:
             self.limit, share, phase, measured, lambda: self.state.commit(changes),
             lambda done: self.report.progress(phase, done, share.rounds, self.state),
         )
+        division.imager.make_room()
         division.note(merge_disjoint(self.comm, spent, mine), share.teams)
 
     def _first_block(self, team: Comm, block: ChannelBlock) -> None:
