@@ -113,8 +113,8 @@ class BlockImager:
             return FirstImages(psf_images[: block.nchan], dirty_images[: block.nchan], sums[:, : block.nchan])
 
     def model_planes(self, block: ChannelBlock) -> NDArray[np.float32]:
-        """Memory (nchan, ny, nx) for the models of a block, whatever it holds: fresh memory costs as much as a transform's
-        tenth. Good until the imager's next block."""
+        """Memory (nchan, ny, nx) for the models of a block, whatever it holds: fresh memory would cost its page faults. Good
+        until the imager's next block."""
         return self._memory("psf or model", self.gridder_for(block).nlane, np.dtype(precision.IMAGE))[: block.nchan]
 
     def _memory(self, use: str, nlane: int, dtype: np.dtype[Any]) -> NDArray[Any]:
