@@ -157,6 +157,8 @@ def _cleared_s(machine: Machine, w: Work) -> float:
 
 
 def _per_lane(machine: Machine, run: MeasuredRun) -> float:
+    if machine.grid_ns_per_tap <= 0.0:  # gridding so little took no time that could be told from the rest
+        return machine.plane_per_lane
     taps, cells = _gridding(run.work, machine)
     return max(1.0, (run.span_seconds.get("grid", 0.0) - cells * machine.clear_ns_per_cell) / (taps * machine.grid_ns_per_tap))
 

@@ -275,6 +275,13 @@ def test_constants_are_found_again_in_the_times_that_they_make() -> None:
         assert getattr(found, name) == pytest.approx(getattr(true, name), rel=0.02)
 
 
+def test_gridding_too_quick_to_be_measured_leaves_the_cost_of_a_plane_as_it_is() -> None:
+    nothing = replace(MACHINE, grid_ns_per_tap=0.0)
+    continuum = replace(measured_run(MACHINE, work()), work=work(continuum=True), span_seconds={"grid": 0.1})
+    assert fit_machine(nothing, [continuum]).plane_per_lane == MACHINE.plane_per_lane
+    assert fit_machine(MACHINE, [continuum]).plane_per_lane != MACHINE.plane_per_lane
+
+
 def measured_run(machine: Machine, planned: Work) -> MeasuredRun:
     """What a machine of such constants would have measured."""
     predicted = predict(planned, machine, Layout(1))
