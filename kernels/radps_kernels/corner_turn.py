@@ -91,15 +91,15 @@ def turn_rows(
             stop = min(at + step, nchan * npol)
             for i in range(len(rows)):
                 row, n = rows[i], stop - at
+                source = crossed[at:stop] if swapped[row] else straight[at:stop]
                 if swapped[row] or descending:
-                    source = crossed[at:stop] if swapped[row] else straight[at:stop]
                     _pick(words[row], source, picked)
                     _pick(flags[row], source, picked_flags)
                     values, flagged = picked[:n], picked_flags[:n]
                 else:
                     values, flagged = words[row, at:stop], flags[row, at:stop]
                 if spectral:
-                    _pick(weights[row], crossed[at:stop] if swapped[row] else straight[at:stop], picked_weights)
+                    _pick(weights[row], source, picked_weights)
                 else:
                     _repeat(weights[row], picked_weights[:n])
                 _judge(
