@@ -73,18 +73,18 @@ def width_ratio(axis: SpectralAxis, native: NativeChannels) -> float:
 
 
 def map_channels(
-    axis: SpectralAxis, start: int, stop: int, native: NativeChannels, *, interpolation: str, binning: str
+    axis: SpectralAxis, start: int, stop: int, native: NativeChannels, *, ratio: float, interpolation: str, binning: str
 ) -> ChannelMap:
-    """Map the image channels ``start <= c < stop`` onto an observation.
+    """Map the image channels ``start <= c < stop`` onto an observation. Nothing as long as either axis is made.
 
     Parameters
     ----------
+    ratio : of the widths, by :func:`width_ratio`: once for all blocks, since it looks at whole axes.
     interpolation : "linear" or "nearest", for image channels about as wide as native ones or narrower.
     binning : "overlap": every native channel counts by the fraction of it that the image channel covers, gridded at its own
         frequency. "tclean": floor(width ratio) sub-channels, each interpolated at its own centre.
     """
     centre, width = axis.freq_hz[start:stop], axis.width_hz[start:stop]
-    ratio = width_ratio(axis, native)
     if binning == "overlap" and ratio > 1.0 + _SAME_WIDTH:
         passes = _overlap_passes(centre, width, native)
         density = tuple(DensityPass(p.nearest, p.share, p.cell_hz) for p in passes)
@@ -136,7 +136,8 @@ def _fractional_channel(
     freq: NDArray[np.float64], width: NDArray[np.float64], at: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Channel number of each frequency, extended beyond the ends by the end channels' width."""
-    inside = np.interp(at, freq, np.arange(len(freq)))
+    j0, j1 = max(0, int(np.searchsorted(freq, at.min())) - 1), int(np.searchsorted(freq, at.max(), side="right")) + 1
+    inside = np.interp(at, freq[j0:j1], np.arange(j0, min(j1, len(freq))))
     below, above = (at - freq[0]) / width[0], len(freq) - 1 + (at - freq[-1]) / width[-1]
     return np.where(at < freq[0], below, np.where(at > freq[-1], above, inside))
 
@@ -144,11 +145,13 @@ def _fractional_channel(
 def _overlap_passes(
     centre: NDArray[np.float64], width: NDArray[np.float64], native: NativeChannels
 ) -> tuple[InterpolationPass, ...]:
-    freq, half = native.freq_hz, 0.5 * native.width_hz
+    freq = native.freq_hz
     low = (centre - 0.5 * width)[None, :] / native.factor[:, None]
     high = (centre + 0.5 * width)[None, :] / native.factor[:, None]
-    first = np.searchsorted(freq + half, low, side="right")  # first native channel whose upper edge lies above `low`
-    stop = np.searchsorted(freq - half, high, side="left")
+    j0, j1 = _reaching_into(native, float(low.min()), float(high.max()))
+    near, half = freq[j0:j1], 0.5 * native.width_hz[j0:j1]
+    first = j0 + np.searchsorted(near + half, low, side="right")  # first native channel whose upper edge lies above `low`
+    stop = j0 + np.searchsorted(near - half, high, side="left")
     base = first.min(axis=0)
     depth = int((stop.max(axis=0) - base).max(initial=0))
     passes = []
@@ -156,7 +159,8 @@ def _overlap_passes(
         channel = base + sub
         exists = channel < len(freq)
         index = np.where(exists, channel, 0)
-        covered = np.minimum(high, (freq + half)[index]) - np.maximum(low, (freq - half)[index])
+        half = 0.5 * native.width_hz[index]
+        covered = np.minimum(high, freq[index] + half) - np.maximum(low, freq[index] - half)
         share = np.clip(covered / native.width_hz[index], 0.0, 1.0)
         share = np.where(exists & (share > _ALIGNED), share, 0.0)
         chosen = np.where(share > 0, index[None, :], -1).astype(np.int32)
@@ -184,7 +188,8 @@ def _nearest_density(axis: SpectralAxis, start: int, stop: int, native: NativeCh
     freq, factor = native.freq_hz, native.factor[0]
     sign = -1.0 if axis.nchan > 1 and axis.freq_hz[-1] < axis.freq_hz[0] else 1.0
     j0, j1 = _native_window(axis, start, stop, native)
-    owner = _nearest_index(sign * axis.freq_hz, axis.width_hz, sign * freq[j0:j1] * factor)
+    c0, c1 = max(0, start - 1), stop + 1  # a native channel beyond these is nearest to one of the two, which aren't asked for
+    owner = c0 + _nearest_index(sign * axis.freq_hz[c0:c1], axis.width_hz[c0:c1], sign * freq[j0:j1] * factor)
     nearest = np.rint(_fractional_channel(freq, native.width_hz, axis.freq_hz[start:stop] / factor)).astype(np.int64)
     candidates = [
         np.union1d(j0 + np.flatnonzero(owner == c), [j] if 0 <= j < len(freq) else []).astype(np.int32)
@@ -207,6 +212,13 @@ def _native_window(axis: SpectralAxis, start: int, stop: int, native: NativeChan
     high = float((freq + width).max() / native.factor.min())
     j0, j1 = np.searchsorted(native.freq_hz, [low, high])
     return int(j0), int(max(j1, j0))
+
+
+def _reaching_into(native: NativeChannels, low_hz: float, high_hz: float) -> tuple[int, int]:
+    """Native channels any part of which can lie between two frequencies, and one more at either end against rounding."""
+    half = 0.5 * float(native.width_hz.max())
+    j0, j1 = np.searchsorted(native.freq_hz, [low_hz - half, high_hz + half])
+    return max(0, int(j0) - 1), int(j1) + 1
 
 
 def _nearest_index(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from radps_mpi import precision, timeline
 from radps_mpi.decomposition import ChannelBlock, Leaf, half_width
-from radps_mpi.imaging import residual, weighting
-from radps_mpi.imaging.channel_map import ChannelMap, map_channels
+from radps_mpi.imaging import fftw, residual, weighting
+from radps_mpi.imaging.channel_map import ChannelMap, map_channels, width_ratio
+from radps_mpi.imaging.fourier import ALIGNMENT
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.imaging.preparation import PreparedPiece, RawPiece, continuum_map, prepare_piece
 from radps_mpi.io.visibility_store import VisibilityStore
@@ -50,6 +51,7 @@ class BlockImager:
         self.store = store
         self.nlane = nlane or description.nlane
         self.gridder = gridder_of(description, self.nlane)
+        self._ratios = [width_ratio(description.axis, o.native) for o in description.observations]
         self._narrow: Gridder | None = None
         self._cache_bytes, self._cache = cache_bytes, _Cache(cache_bytes)
         self._order: dict[int, ChannelBlock] = {}
@@ -121,7 +123,7 @@ class BlockImager:
         """Planes (nlane, ny, nx) that stay from block to block."""
         found = self._planes.get(use)
         if found is None or len(found) < nlane or found.dtype != dtype:
-            found = self._planes[use] = np.empty((nlane, *self.d.geometry.shape), dtype)
+            found = self._planes[use] = fftw.empty_aligned((nlane, *self.d.geometry.shape), dtype, n=ALIGNMENT)
         return found[:nlane]
 
     def _to_images(
@@ -271,7 +273,7 @@ class BlockImager:
         if self.d.continuum:
             return continuum_map(native, chan0, chan1)
         return map_channels(
-            self.d.axis, block.start, block.stop, native,
+            self.d.axis, block.start, block.stop, native, ratio=self._ratios[obs],
             interpolation=spectral.interpolation, binning=spectral.binning,
         )
 

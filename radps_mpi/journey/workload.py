@@ -6,7 +6,7 @@ import numpy as np
 from radps_kernels import lanes
 
 from radps_mpi.decomposition import LANES, half_width
-from radps_mpi.imaging.channel_map import map_channels
+from radps_mpi.imaging.channel_map import map_channels, width_ratio
 from radps_mpi.imaging.gridding import Gridder
 from radps_mpi.imaging.stopping import ControlState
 from radps_mpi.io.commit import Checkpoint
@@ -65,13 +65,14 @@ def work_done(d: Description, gridder: Gridder, state: Checkpoint, control: Cont
 
 def _passes(d: Description) -> tuple[float, float]:
     """(passes, native channels read) of a block: of the middle one of those with data, averaged over rows."""
-    spectral = d.config.spectral
+    spectral, ratios = d.config.spectral, [width_ratio(d.axis, o.native) for o in d.observations]
     for block in sorted(d.blocks, key=lambda b: abs(b.index - len(d.blocks) // 2))[:_BLOCKS_LOOKED_AT]:
         maps = [
             map_channels(
-                d.axis, block.start, block.stop, o.native, interpolation=spectral.interpolation, binning=spectral.binning
+                d.axis, block.start, block.stop, o.native, ratio=ratio, interpolation=spectral.interpolation,
+                binning=spectral.binning,
             )
-            for o in d.observations
+            for o, ratio in zip(d.observations, ratios, strict=True)
         ]
         if any(not m.is_empty for m in maps):
             rows = np.array([o.meta.nrow for o in d.observations], np.float64)

@@ -13,7 +13,7 @@ from radps_mpi.constants import SPEED_OF_LIGHT_M_S
 from radps_mpi.data.axis import SpectralAxis
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.errors import DataError
-from radps_mpi.imaging.channel_map import map_channels
+from radps_mpi.imaging.channel_map import map_channels, width_ratio
 from radps_mpi.imaging.preparation import (
     Hands,
     PreparedPiece,
@@ -43,7 +43,9 @@ def prepared(
 ) -> PreparedPiece:  # fmt: skip
     centres = 1e9 + 1e5 * np.array(at)
     axis = SpectralAxis(centres, np.full(len(at), width * 1e5), "LSRK", 0.0)
-    mapping = map_channels(axis, 0, len(at), NATIVE, interpolation="linear", binning="overlap")
+    mapping = map_channels(
+        axis, 0, len(at), NATIVE, ratio=width_ratio(axis, NATIVE), interpolation="linear", binning="overlap"
+    )
     return prepare_piece(piece, mapping, hands, pointing(*field_rad, geometry), geometry, nlane=nlane, with_density=False)
 
 
