@@ -33,6 +33,8 @@ from radps_mpi.constants import ARCSEC_RAD, SPEED_OF_LIGHT_M_S
 from radps_mpi.data.geometry import ImageGeometry
 from radps_mpi.data.visibilities import VisibilityBlock, VisibilityPass
 from radps_mpi.decomposition import ChannelBlocks, block_width
+from radps_mpi.imaging import fftw
+from radps_mpi.imaging.fourier import ALIGNMENT
 from radps_mpi.imaging.gridding import Gridder, cells_apart
 from radps_mpi.imaging.preparation import PreparedPiece
 from radps_mpi.imaging.residual import grid_residual, normal_images
@@ -117,7 +119,7 @@ class Ours:
         self.gridder = Gridder(data.geometry, nlane=self.nlane, epsilon=epsilon, rows=case.nrow, reach=reach)
         self.blocks = [slice(block.start, block.stop) for block in ChannelBlocks(case.nchan, self.nlane)]
         self.pieces = [self._piece(block) for block in self.blocks]
-        self._images = np.empty((self.nlane, case.size, case.size), np.float32)
+        self._images = fftw.empty_aligned((self.nlane, case.size, case.size), np.float32, n=ALIGNMENT)
 
     def _piece(self, block: slice) -> PreparedPiece:
         """All rows of a block's channels; lanes beyond them have weight 0 and the last one's frequency."""

@@ -20,7 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_kernels.options import JIT
-from radps_kernels.transpose import cells_per_block, load_block, load_row_pair, store_block, store_row_pair
+from radps_kernels.transpose import (
+    cells_per_block,
+    fetch_rows,
+    load_block,
+    load_row_pair,
+    store_block,
+    store_row_pair,
+    stream_parts,
+)
+
+_SHORT_BYTES = 512
+"""Pieces of rows up to this long are fetched ahead: of longer ones the processor sees that it goes on."""
+
+_BLOCKS_AHEAD = 3
 
 
 @nb.jit(**JIT)
@@ -101,10 +114,14 @@ def load_columns(
     half, count = n // 2, columns[1] - columns[0]
     cell = row0 * row_step + columns[0] * 2 * grid.shape[3], row_step
     work[:, n - half : size - half] = 0.0
+    flat, piece, ahead = grid.reshape(-1), count * 2 * grid.shape[3], _BLOCKS_AHEAD * cells_per_block(width)
+    short = grid.shape[3] > 1 and piece * grid.itemsize <= _SHORT_BYTES
     for start, stop, shift in ((0, half, size - half), (half, n, -half)):
         for block in range(start, stop, cells_per_block(width)):
             i1 = min(block + cells_per_block(width), stop)
             i0 = max(start, i1 - cells_per_block(width))
+            if short:
+                fetch_rows(flat, cell[0] + (i0 + ahead) * row_step, cells_per_block(width), row_step, piece)
             load_block(width, grid, cell, count, factor, (i0, i1), work, shift)
 
 
@@ -195,6 +212,7 @@ def _join(real: NDArray[Any], imag: NDArray[Any], factor: NDArray[Any], target: 
 
 @nb.jit(**JIT)
 def crop_row_pairs(
+    width: Any,
     padded: NDArray[Any],
     size: int,
     correction_x: NDArray[Any],
@@ -202,13 +220,23 @@ def crop_row_pairs(
     lanes: NDArray[np.int64],
     pairs: tuple[int, int],
     images: NDArray[Any],
+    streamed: bool,
 ) -> None:
     """Rows of ``padded`` (pair * nlane + lane, size or more), complex, around pixel 0, cropped, corrected and times ``scale``
-    (nlane,), into the images of ``lanes`` among ``images`` (nlane, ny, nx)."""
-    nlane, ny, half = images.shape[0], images.shape[1], images.shape[2] // 2
+    (nlane,), into the images of ``lanes`` among ``images`` (nlane, ny, nx). ``streamed``: past the caches, into images of which
+    both halves of each row begin at a multiple of a vector's bytes."""
+    nlane, ny, nx = images.shape
+    half = nx // 2
+    lines, planes = padded.reshape(-1), images.reshape(-1)
     for pair in range(pairs[0], pairs[1]):
         one, two = _pair(pair, ny)
         for lane in lanes:
+            if streamed:
+                line = ((pair - pairs[0]) * nlane + lane) * padded.shape[1]
+                rows = (lane * ny + one) * nx, (lane * ny + two) * nx
+                stream_parts(width, lines, line + size - half, correction_x, 0, half, scale[lane], planes, rows[0], rows[1])
+                stream_parts(width, lines, line, correction_x, half, nx, scale[lane], planes, rows[0], rows[1])
+                continue
             source = padded[(pair - pairs[0]) * nlane + lane, :size]
             a, b = images[lane, one], images[lane, two]
             _split(source[size - half :], correction_x[:half], scale[lane], a[:half], b[:half])

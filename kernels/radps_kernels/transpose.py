@@ -11,7 +11,7 @@ from typing import Any
 
 import numba as nb
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numpy.typing import NDArray
 
 from radps_kernels.options import JIT
@@ -301,6 +301,68 @@ def _store_tile(
         return context.get_dummy_value()
 
     return _tile_signature(width, grid, factor, work), codegen
+
+
+@intrinsic
+def _store_parts(
+    typingctx: Any, width: Any, source: Any, at: Any, factor: Any, x: Any, scale: Any, target: Any, real: Any, imag: Any
+) -> Any:
+    """Of ``width`` complex numbers, from the one at ``at``, times factors from ``x`` and then ``scale``: real parts to elements
+    from ``real`` of ``target``, imaginary parts to those from ``imag``, both at multiples of a vector's bytes. They go past the
+    caches to memory, which needn't be read first."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        vec = Vectors(builder, element_type(context, sig.args[6]), sig.args[0].count)
+        numbers, factors, planes = (array_data(context, builder, sig.args[i], args[i]) for i in (1, 3, 6))
+        numbers = builder.bitcast(numbers, vec.element.as_pointer())
+        first = builder.mul(args[2], ir.Constant(ir.IntType(64), 2))
+        one, two = (vec.load(numbers, builder.add(first, ir.Constant(ir.IntType(64), k * vec.width))) for k in (0, 1))
+        row, scales = vec.load(factors, args[4]), vec.splat(args[5])
+        for part, to in ((0, args[7]), (1, args[8])):
+            scalar, pattern = (one, two)[part], list(range(part, 2 * vec.width, 2))
+            values = scalar if vec.width == 1 else _shuffled(vec, one, two, pattern)
+            vec.stream(builder.fmul(builder.fmul(values, row), scales), planes, to)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.void(width, source, integer, factor, integer, scale, target, integer, integer), codegen
+
+
+@intrinsic
+def _prefetch(typingctx: Any, flat: Any, index: Any) -> Any:
+    """Ask for the cache line of an element; beyond the array's end nothing happens."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        integer, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        address = builder.bitcast(builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]]), byte)
+        signature = ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer])
+        function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+        to_read, nearest, data = (ir.Constant(integer, value) for value in (0, 3, 1))
+        builder.call(function, [address, to_read, nearest, data])
+        return context.get_dummy_value()
+
+    return types.void(flat, types.int64), codegen
+
+
+@nb.jit(**JIT)
+def fetch_rows(flat: NDArray[Any], first: int, rows: int, step: int, length: int) -> None:
+    """Have ``length`` elements of each of ``rows`` rows brought near, from ``first`` on, ``step`` elements from row to row."""
+    for row in range(rows):
+        start = first + row * step
+        for at in range(start, start + length, 64 // flat.itemsize):
+            _prefetch(flat, at)
+
+
+@nb.jit(**JIT)
+def stream_parts(
+    width: Any, source: NDArray[Any], at: int, factor: NDArray[Any], x0: int, x1: int, scale: Any, target: NDArray[Any],
+    real: int, imag: int,
+) -> None:  # fmt: skip
+    """Complex numbers from ``source[at]``, those of pixels ``x0 <= x < x1`` of two image rows, times ``factor[x]`` and then
+    ``scale``: real parts to ``target[real + x]``, imaginary parts to ``target[imag + x]``, past the caches. Both ends of either
+    row are at multiples of a vector's bytes."""
+    for x in range(x0, x1, len(width)):
+        _store_parts(width, source, at + x - x0, factor, x, scale, target, real + x, imag + x)
 
 
 @nb.jit(**JIT)

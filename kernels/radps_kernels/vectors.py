@@ -66,6 +66,11 @@ class Vectors:
         """``data[index : index + width] = value``."""
         self.builder.store(value, self.pointer(data, index), align=self.bytes)
 
+    def stream(self, value: ir.Value, data: ir.Value, index: ir.Value) -> None:
+        """As :meth:`store`, past the caches to memory, at an address that is a multiple of the vector's bytes."""
+        store = self.builder.store(value, self.pointer(data, index), align=self.bytes * self.width)
+        store.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a * b + c, rounded once."""
         suffix = ("" if self.width == 1 else f"v{self.width}") + f"f{8 * self.bytes}"

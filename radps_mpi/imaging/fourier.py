@@ -23,6 +23,9 @@ _PAIR_BYTES = 512 * 1024
 """Both buffers of a strip of columns, of a group of row pairs: larger ones move longer pieces of memory at a time, but have
 to stay in the second-level cache."""
 
+_STREAMED_BYTES = 8 << 20
+"""Images of a block that are larger won't be in the second-level cache any more when they are looked at."""
+
 ALIGNMENT = 64
 """Bytes, of grids and buffers: a cache line, and the widest vector."""
 
@@ -200,7 +203,9 @@ class HalfPlaneTransform:
         size, ny = self.size[1], images.shape[1]
         half_plane.load_row_pairs(self._width, grid, self.guard, pairs, ny, size, work.floats("u", "in"))
         work.transform("u", "FFTW_BACKWARD", lanes)
-        half_plane.crop_row_pairs(work.lines("u", "out"), size, self._correction_x, scale, lanes, pairs, images)
+        half_plane.crop_row_pairs(
+            self._width, work.lines("u", "out"), size, self._correction_x, scale, lanes, pairs, images, _can_be_streamed(images)
+        )
 
     def _images_to_rows(
         self,
@@ -234,6 +239,12 @@ class HalfPlaneTransform:
             return
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(share, range(self.threads)))
+
+
+def _can_be_streamed(images: NDArray[Any]) -> bool:
+    """Whether images (nlane, ny, nx) are better written past the caches, and may be: rows must fall on whole vectors."""
+    aligned = images.ctypes.data % ALIGNMENT == 0 and images.shape[2] * images.itemsize % (2 * ALIGNMENT) == 0
+    return aligned and images.nbytes >= _STREAMED_BYTES
 
 
 def _ranges(start: int, stop: int, step: int) -> list[tuple[int, int]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from radps_mpi.imaging.fourier import HalfPlaneTransform, good_size
+from radps_mpi.imaging import fftw, fourier
+from radps_mpi.imaging.fourier import ALIGNMENT, HalfPlaneTransform, good_size
 
 SIZES = sorted({good_size(size) for size in range(24, 5200, 2)})
 
@@ -52,3 +53,41 @@ def test_bits_do_not_depend_on_the_vector_width(nlane: int, dtype: type, widths:
         assert len({image.tobytes() for image in images}) == 1
         assert len({plane_of_sky.tobytes() for plane_of_sky in back}) == 1
         assert np.isfinite(images[0]).all() and np.ptp(images[0]) > 1.0
+
+
+@pytest.mark.parametrize("nlane", [16, 1])
+@pytest.mark.parametrize(("dtype", "widths"), [(np.float32, (16, 8, 1)), (np.float64, (8, 4))], ids=["single", "double"])
+def test_images_written_past_the_caches_have_the_same_bits(
+    nlane: int, dtype: type, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large ones are, where rows fall on whole vectors; in memory that begins elsewhere, or of other sizes, they are not."""
+    monkeypatch.setattr(fourier, "_STREAMED_BYTES", 1)
+    random, lanes = np.random.default_rng(5), np.arange(0, nlane, 2)
+    for ny, nx in ((43, 64), (44, 96), (43, 40)):
+        correction = random.uniform(1.0, 2.0, ny), random.uniform(1.0, 2.0, nx)
+        scale = random.uniform(0.5, 2.0, nlane)
+        aligned = fftw.empty_aligned((nlane, ny, nx), dtype, n=ALIGNMENT)
+        elsewhere = fftw.empty_aligned(aligned.size + 1, dtype, n=ALIGNMENT)[1:].reshape(aligned.shape)
+        assert fourier._can_be_streamed(aligned) == (nx % 32 == 0) and not fourier._can_be_streamed(elsewhere)
+        for width in widths:
+            transform = HalfPlaneTransform((96, 108), (70, 58), nlane, 5, correction, np.dtype(dtype), width=width)
+            grid = random.standard_normal(transform.grid_shape).astype(dtype)
+            for images in (aligned, elsewhere):
+                images.fill(-7.0)
+                transform.to_images(grid.copy(), images, scale, lanes)
+            assert aligned.tobytes() == elsewhere.tobytes()
+            assert (aligned[1::2] == -7.0).all() and np.ptp(aligned[::2]) > 1.0
+
+
+@pytest.mark.parametrize("columns", [40, 4, 2])
+def test_pieces_of_rows_that_are_fetched_ahead_are_the_same_numbers(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the ends of strips and of the grid too, where there is nothing ahead any more."""
+    correction = np.ones(44), np.ones(38)
+    images = []
+    for strip in (columns, 1000):
+        transform = HalfPlaneTransform((96, 84), (70, 58), 16, 5, correction, np.dtype(np.float32), width=8)
+        monkeypatch.setattr(transform, "_columns", strip)
+        grid = np.random.default_rng(6).standard_normal(transform.grid_shape, np.float32)
+        images.append(np.empty(transform.image_shape, np.float32))
+        transform.to_images(grid, images[-1])
+    assert images[0].tobytes() == images[1].tobytes()
