@@ -219,8 +219,12 @@ def reopen(state: ControlState) -> ControlState:
 
 def _largest(mode: Mode, values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Largest value per group among the chosen channels; 0 where none is."""
-    kept = np.where(where & ~np.isnan(values), values, 0.0).astype(np.float64)
+    kept = np.where(where & ~np.isnan(values), values, 0.0)
     return kept if mode == "plane" else np.array([kept.max(initial=0.0)])
+
+
+def _any(mode: Mode, where: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return where if mode == "plane" else np.array([where.any()])
 
 
 def _group_total(mode: Mode, values: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -236,8 +240,7 @@ def check(control: Control, state: ControlState, measured: Measured) -> ControlS
     """
     peak = _largest(control.mode, measured.peak_jy, measured.cleanable)
     image_peak = _largest(control.mode, measured.image_peak_jy, measured.valid)
-    cleanable = _largest(control.mode, measured.cleanable, measured.cleanable) > 0.0
-    code = _stop_codes(control, state, peak, image_peak, cleanable)
+    code = _stop_codes(control, state, peak, image_peak, _any(control.mode, measured.cleanable))
     minimum = state.minimum_image_peak_jy
     minimum = np.where(minimum < 0.0, image_peak, np.minimum(minimum, image_peak))
     checked = replace(
@@ -282,8 +285,7 @@ def _stop_codes(
         begun & (image_peak - minimum > RISE_LIMIT * minimum),
         np.full(peak.shape, 0 <= control.nmajor <= state.cycle),
     ]
-    codes: list[Any] = [
-        state.stop_code,
+    codes = (
         StopCode.NO_CLEAN,
         StopCode.EMPTY_MASK,
         StopCode.THRESHOLD,
@@ -292,9 +294,8 @@ def _stop_codes(
         StopCode.DIVERGED_FROM_PREVIOUS,
         StopCode.DIVERGED_FROM_MINIMUM,
         StopCode.MAJOR_CYCLES,
-    ]
-    chosen: NDArray[np.uint8] = np.select(conditions, codes, default=StopCode.RUNNING).astype(np.uint8)
-    return chosen
+    )
+    return np.select(conditions, [state.stop_code, *map(np.uint8, codes)], default=np.uint8(StopCode.RUNNING))
 
 
 def plan_cycle(control: Control, state: ControlState, measured: Measured) -> CyclePlan:
@@ -305,9 +306,14 @@ def plan_cycle(control: Control, state: ControlState, measured: Measured) -> Cyc
     """
     nchan = measured.valid.size
     peak = _largest(control.mode, measured.peak_jy, measured.cleanable)
-    sidelobe = _largest(control.mode, measured.sidelobe, measured.valid)
-    fraction = np.minimum(np.maximum(sidelobe * control.cyclefactor, control.minpsffraction), control.maxpsffraction)
-    threshold = np.broadcast_to(np.maximum(fraction * peak, control.threshold_jy), nchan)
+    # In place: one array as long as the cube instead of four, on every rank.
+    group_jy = _largest(control.mode, measured.sidelobe, measured.valid)
+    group_jy *= control.cyclefactor
+    np.maximum(group_jy, control.minpsffraction, out=group_jy)
+    np.minimum(group_jy, control.maxpsffraction, out=group_jy)
+    group_jy *= peak
+    np.maximum(group_jy, control.threshold_jy, out=group_jy)
+    threshold = np.broadcast_to(group_jy, nchan)
     remaining = np.maximum(control.niter - state.iterations, 0)
     per_cycle = control.cycleniter if control.cycleniter > 0 else control.niter
     limit = np.broadcast_to(np.minimum(remaining, per_cycle), nchan)

@@ -39,7 +39,7 @@ _BASE = np.dtype([("cycle", "<i4"), ("slot", "u1"), ("mask_slot", "u1")])
 
 _MESSAGE = np.dtype([("chan", "<i4"), ("base", _BASE), ("record", CHANNEL_RECORD)])
 
-_RECORDS_AT_ONCE = 4096
+_RECORDS_AT_ONCE = 1024
 """Most that ranks send each other in one piece, all together."""
 
 

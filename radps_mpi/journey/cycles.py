@@ -382,11 +382,11 @@ class Cycles:
         return model
 
     def measured(self) -> Measured:
-        """What the stopping rules look at, from the table."""
+        """What the stopping rules look at: columns of the table, not copies, which change with it."""
         table = self.state.table
         return Measured(
-            table["peak_residual_jy"].copy(), table["image_peak_jy"].copy(), table["sidelobe"].copy(),
-            table["mask_pixels"].astype(np.int64), valid_channels(table, self.d.config.spectral.edge_fraction),
+            table["peak_residual_jy"], table["image_peak_jy"], table["sidelobe"], table["mask_pixels"],
+            valid_channels(table, self.d.config.spectral.edge_fraction),
         )
 
 
