@@ -23,6 +23,7 @@ from radps_kernels.options import JIT
 from radps_kernels.transpose import (
     cells_per_block,
     fetch_rows,
+    finish_streams,
     load_block,
     load_row_pair,
     store_block,
@@ -34,6 +35,7 @@ _SHORT_BYTES = 512
 """Pieces of rows up to this long are fetched ahead: of longer ones the processor sees that it goes on."""
 
 _BLOCKS_AHEAD = 3
+"""Transposing as many takes about as long as memory to answer; 2 to 6 made no difference."""
 
 
 @nb.jit(**JIT)
@@ -241,6 +243,8 @@ def crop_row_pairs(
             a, b = images[lane, one], images[lane, two]
             _split(source[size - half :], correction_x[:half], scale[lane], a[:half], b[:half])
             _split(source, correction_x[half:], scale[lane], a[half:], b[half:])
+    if streamed:
+        finish_streams()
 
 
 @nb.jit(**JIT)

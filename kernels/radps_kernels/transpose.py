@@ -1,4 +1,5 @@
-"""Transposition in registers between grids (lanes innermost) and arrays of one transform per lane.
+"""Between grids (lanes innermost), arrays of one transform per lane, and images: transposed in registers, fetched ahead, or
+written past the caches.
 
 A block is ``width / 2`` consecutive cells of ``width`` lanes: real and imaginary parts are a square matrix, whose
 transpose holds the complex numbers of one lane per row. Of a grid of one lane a block is ``width / 2`` columns of as
@@ -330,7 +331,7 @@ def _store_parts(
 
 @intrinsic
 def _prefetch(typingctx: Any, flat: Any, index: Any) -> Any:
-    """Ask for the cache line of an element; beyond the array's end nothing happens."""
+    """Ask for the cache line of an element; it may lie beyond the array's end."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         integer, byte = ir.IntType(32), ir.IntType(8).as_pointer()
@@ -346,11 +347,23 @@ def _prefetch(typingctx: Any, flat: Any, index: Any) -> Any:
 
 @nb.jit(**JIT)
 def fetch_rows(flat: NDArray[Any], first: int, rows: int, step: int, length: int) -> None:
-    """Have ``length`` elements of each of ``rows`` rows brought near, from ``first`` on, ``step`` elements from row to row."""
+    """Have ``length`` elements of each of ``rows`` rows brought near, from ``first`` on, ``step`` elements from row to row. A
+    hint: of pieces that don't begin with a cache line the last one may be left out."""
     for row in range(rows):
         start = first + row * step
         for at in range(start, start + length, 64 // flat.itemsize):
             _prefetch(flat, at)
+
+
+@intrinsic
+def finish_streams(typingctx: Any) -> Any:
+    """Have what was written past the caches in memory before anything that follows: other threads would not wait for it."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @nb.jit(**JIT)

@@ -67,7 +67,8 @@ class Vectors:
         self.builder.store(value, self.pointer(data, index), align=self.bytes)
 
     def stream(self, value: ir.Value, data: ir.Value, index: ir.Value) -> None:
-        """As :meth:`store`, past the caches to memory, at an address that is a multiple of the vector's bytes."""
+        """As :meth:`store`, past the caches to memory, at an address that is a multiple of the vector's bytes. Not ordered with
+        other stores until a fence."""
         store = self.builder.store(value, self.pointer(data, index), align=self.bytes * self.width)
         store.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
 

@@ -75,7 +75,7 @@ def width_ratio(axis: SpectralAxis, native: NativeChannels) -> float:
 def map_channels(
     axis: SpectralAxis, start: int, stop: int, native: NativeChannels, *, ratio: float, interpolation: str, binning: str
 ) -> ChannelMap:
-    """Map the image channels ``start <= c < stop`` onto an observation. Nothing as long as either axis is made.
+    """Map the image channels ``start <= c < stop`` onto an observation. Nothing longer is made than what it reaches.
 
     Parameters
     ----------
@@ -188,7 +188,8 @@ def _nearest_density(axis: SpectralAxis, start: int, stop: int, native: NativeCh
     freq, factor = native.freq_hz, native.factor[0]
     sign = -1.0 if axis.nchan > 1 and axis.freq_hz[-1] < axis.freq_hz[0] else 1.0
     j0, j1 = _native_window(axis, start, stop, native)
-    c0, c1 = max(0, start - 1), stop + 1  # a native channel beyond these is nearest to one of the two, which aren't asked for
+    # A native channel beyond these two is nearest to one of them, or to none, which becomes c0 - 1: neither is asked for.
+    c0, c1 = max(0, start - 1), stop + 1
     owner = c0 + _nearest_index(sign * axis.freq_hz[c0:c1], axis.width_hz[c0:c1], sign * freq[j0:j1] * factor)
     nearest = np.rint(_fractional_channel(freq, native.width_hz, axis.freq_hz[start:stop] / factor)).astype(np.int64)
     candidates = [

@@ -173,6 +173,8 @@ class Gridder:
         _require(grid, self.grid_shape, "grid")
         images = np.empty(self._transform.image_shape, self.dtype) if out is None else out
         _require(images, self._transform.image_shape, "dirty images")
+        if images.dtype != self.dtype:
+            raise ValueError(f"dirty images are {images.dtype}, the grid's are {self.dtype}")
         self._transform.to_images(grid, images, scale, lanes)
         return images
 

@@ -306,14 +306,12 @@ def plan_cycle(control: Control, state: ControlState, measured: Measured) -> Cyc
     """
     nchan = measured.valid.size
     peak = _largest(control.mode, measured.peak_jy, measured.cleanable)
-    # In place: one array as long as the cube instead of four, on every rank.
-    group_jy = _largest(control.mode, measured.sidelobe, measured.valid)
-    group_jy *= control.cyclefactor
-    np.maximum(group_jy, control.minpsffraction, out=group_jy)
-    np.minimum(group_jy, control.maxpsffraction, out=group_jy)
-    group_jy *= peak
-    np.maximum(group_jy, control.threshold_jy, out=group_jy)
-    threshold = np.broadcast_to(group_jy, nchan)
+    # In place: in mode "plane" one array as long as the cube instead of four, on every rank.
+    fraction = _largest(control.mode, measured.sidelobe, measured.valid)
+    fraction *= control.cyclefactor
+    np.clip(fraction, control.minpsffraction, control.maxpsffraction, out=fraction)
+    group_jy = np.multiply(fraction, peak, out=fraction)
+    threshold = np.broadcast_to(np.maximum(group_jy, control.threshold_jy, out=group_jy), nchan)
     remaining = np.maximum(control.niter - state.iterations, 0)
     per_cycle = control.cycleniter if control.cycleniter > 0 else control.niter
     limit = np.broadcast_to(np.minimum(remaining, per_cycle), nchan)

@@ -382,7 +382,7 @@ class Cycles:
         return model
 
     def measured(self) -> Measured:
-        """What the stopping rules look at: columns of the table, not copies, which change with it."""
+        """What the stopping rules look at: columns of the table, not copies, so for use before it changes."""
         table = self.state.table
         return Measured(
             table["peak_residual_jy"], table["image_peak_jy"], table["sidelobe"], table["mask_pixels"],

@@ -15,7 +15,7 @@ _INGEST_BYTES_PER_SAMPLE = {False: 26, True: 40}
 _ROW_BYTES = 150
 """A chunk's row columns on every rank: as they travel, sorted, and as they are written."""
 
-_CHANNEL_BYTES = 460
+_CHANNEL_BYTES = 410
 """Of every channel of the cube on every rank: its record, control values, axis; measured from 800 to 80,000 channels."""
 
 _HEAP_PLANES = 6
@@ -27,6 +27,9 @@ _PRODUCT_PLANES = 16
 _STRIP_BYTES, _PAIR_BYTES = 640 << 10, 512 << 10
 """Buffers of a thread that transforms, for strips along v and for pairs of rows along u (imaging/fourier.py); larger where one
 line of all lanes takes more. Measured up to 32 threads: 1.0 to 1.2 MB each, so a thread takes next to nothing beside them."""
+
+_CACHE_LINE_BYTES, _LINES = 64, 8
+"""Of each row in a strip are so many lines where less than one would fit (imaging/fourier.py)."""
 
 _MINOR_PLANES = 9
 """Of a minor cycle: residual, PSF, both again in tiles and with margins, models, mask."""
@@ -88,6 +91,9 @@ def _tree_depth(work: Work, team: int) -> int:
 def _of_a_thread(work: Work) -> float:
     line_bytes = 4 * work.real_bytes * work.planes_per_block  # complex, in and out
     strips, pairs = max(_STRIP_BYTES, line_bytes * work.padded_v), max(_PAIR_BYTES, line_bytes * work.padded_u)
+    narrowest = 2 * _CACHE_LINE_BYTES * work.padded_v
+    if narrowest > _STRIP_BYTES and line_bytes <= 2 * _CACHE_LINE_BYTES:
+        strips = _LINES * narrowest
     return float(strips + pairs)
 
 

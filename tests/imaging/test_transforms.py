@@ -60,8 +60,11 @@ def test_bits_do_not_depend_on_the_vector_width(nlane: int, dtype: type, widths:
 def test_images_written_past_the_caches_have_the_same_bits(
     nlane: int, dtype: type, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Large ones are, where rows fall on whole vectors; in memory that begins elsewhere, or of other sizes, they are not."""
+    """Large ones are, where rows fall on whole vectors; in memory that begins elsewhere, or of other sizes, they are not. Two
+    threads write the ones, one the others."""
     monkeypatch.setattr(fourier, "_STREAMED_BYTES", 1)
+    ways, crop = set[bool](), fourier.half_plane.crop_row_pairs
+    monkeypatch.setattr(fourier.half_plane, "crop_row_pairs", lambda *args: (ways.add(args[-1]), crop(*args)))
     random, lanes = np.random.default_rng(5), np.arange(0, nlane, 2)
     for ny, nx in ((43, 64), (44, 96), (43, 40)):
         correction = random.uniform(1.0, 2.0, ny), random.uniform(1.0, 2.0, nx)
@@ -70,16 +73,21 @@ def test_images_written_past_the_caches_have_the_same_bits(
         elsewhere = fftw.empty_aligned(aligned.size + 1, dtype, n=ALIGNMENT)[1:].reshape(aligned.shape)
         assert fourier._can_be_streamed(aligned) == (nx % 32 == 0) and not fourier._can_be_streamed(elsewhere)
         for width in widths:
-            transform = HalfPlaneTransform((96, 108), (70, 58), nlane, 5, correction, np.dtype(dtype), width=width)
-            grid = random.standard_normal(transform.grid_shape).astype(dtype)
-            for images in (aligned, elsewhere):
+            one, two = (
+                HalfPlaneTransform((96, 108), (70, 58), nlane, 5, correction, np.dtype(dtype), width=width, threads=threads)
+                for threads in (1, 2)
+            )
+            grid = random.standard_normal(one.grid_shape).astype(dtype)
+            for images, transform, streamed in ((aligned, two, nx % 32 == 0), (elsewhere, one, False)):
                 images.fill(-7.0)
+                ways.clear()
                 transform.to_images(grid.copy(), images, scale, lanes)
+                assert ways == {streamed}
             assert aligned.tobytes() == elsewhere.tobytes()
             assert (aligned[1::2] == -7.0).all() and np.ptp(aligned[::2]) > 1.0
 
 
-@pytest.mark.parametrize("columns", [40, 4, 2])
+@pytest.mark.parametrize("columns", [8, 4, 1])
 def test_pieces_of_rows_that_are_fetched_ahead_are_the_same_numbers(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the ends of strips and of the grid too, where there is nothing ahead any more."""
     correction = np.ones(44), np.ones(38)
@@ -91,3 +99,18 @@ def test_pieces_of_rows_that_are_fetched_ahead_are_the_same_numbers(columns: int
         images.append(np.empty(transform.image_shape, np.float32))
         transform.to_images(grid, images[-1])
     assert images[0].tobytes() == images[1].tobytes()
+
+
+def test_strips_of_a_very_tall_plane_of_one_lane_are_several_cache_lines_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer columns than a cache line has would read and write each line several times."""
+    correction = np.ones(8000), np.ones(40)
+    images = []
+    for fixed in (None, 4):
+        transform = HalfPlaneTransform((10240, 160), (8200, 158), 1, 5, correction, np.dtype(np.float32), width=16)
+        assert transform._columns == 64
+        if fixed is not None:
+            monkeypatch.setattr(transform, "_columns", fixed)
+        grid = np.random.default_rng(7).standard_normal(transform.grid_shape, np.float32)
+        images.append(np.empty(transform.image_shape, np.float32))
+        transform.to_images(grid, images[-1])
+    assert images[0].tobytes() == images[1].tobytes() and np.ptp(images[0]) > 1.0
