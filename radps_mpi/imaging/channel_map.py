@@ -150,8 +150,10 @@ def _overlap_passes(
     high = (centre + 0.5 * width)[None, :] / native.factor[:, None]
     j0, j1 = _reaching_into(native, float(low.min()), float(high.max()))
     near, half = freq[j0:j1], 0.5 * native.width_hz[j0:j1]
-    first = j0 + np.searchsorted(near + half, low, side="right")  # first native channel whose upper edge lies above `low`
-    stop = j0 + np.searchsorted(near - half, high, side="left")
+    # From the first native channel whose upper edge lies above `low` to the last whose lower edge lies below `high`. Edges may
+    # not ascend where widths differ: what is found mustn't depend on where the window, and so the block, begins and ends.
+    first = j0 + np.searchsorted(np.maximum.accumulate(near + half), low, side="right")
+    stop = j0 + np.searchsorted(np.minimum.accumulate((near - half)[::-1])[::-1], high, side="left")
     base = first.min(axis=0)
     depth = int((stop.max(axis=0) - base).max(initial=0))
     passes = []

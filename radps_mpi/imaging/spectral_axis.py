@@ -20,9 +20,9 @@ _ALIGNED = 1e-6
 class NativeChannels:
     """The channels of one observation and how its frame moves against the output frame.
 
-    ``freq_hz``, ``width_hz`` (nchan,), centres and both edges ascending, in the frame that the data declare; ``factor``
-    (ntime,) multiplies them into the output frame, per integration, and ``lsrk_factor`` (ntime,) into LSRK. ``descending`` says
-    that the MeasurementSet numbers its channels from the top.
+    ``freq_hz``, ascending, and ``width_hz`` (nchan,), in the frame that the data declare; ``factor`` (ntime,) multiplies them
+    into the output frame, per integration, and ``lsrk_factor`` (ntime,) into LSRK. ``descending`` says that the MeasurementSet
+    numbers its channels from the top.
     ``source`` counts the inputs: spectral windows of one MeasurementSet share it.
     """
 

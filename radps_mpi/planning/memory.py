@@ -57,7 +57,7 @@ def rank_memory(work: Work, machine: Machine, ranks: int, share_bytes: float, th
     ----------
     ranks : of the job.
     share_bytes : what the rank may use; a part of it is for visibilities kept between major cycles.
-    threads : of the rank. What one takes is in the measured base.
+    threads : of the rank. What one takes is in the measured base, but for buffers that are larger for this image.
     """
     team = _ranks_per_block(work, ranks)
     blocks = -(-work.blocks // ranks)
@@ -74,7 +74,8 @@ def rank_memory(work: Work, machine: Machine, ranks: int, share_bytes: float, th
         "minor cycle": kept + _MINOR_PLANES * work.plane_bytes if work.cycles else 0.0,
         "products": kept + _PRODUCT_PLANES * work.plane_bytes,
     }
-    base = machine.base_memory_bytes + _CHANNEL_BYTES * work.channels + (threads - 1) * _of_a_thread(work)
+    buffers = threads * _of_a_thread(work) - _STRIP_BYTES - _PAIR_BYTES
+    base = machine.base_memory_bytes + _CHANNEL_BYTES * work.channels + buffers
     return RankMemory(base + (machine.ingest_memory_bytes if work.from_measurement_sets else 0.0), kept, parts)
 
 

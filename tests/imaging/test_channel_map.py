@@ -150,6 +150,25 @@ def test_blocks_of_an_axis_are_mapped_as_the_whole_axis_is(
             assert np.array_equal(padded, [table[:, a:b] for table in expected])
 
 
+def test_the_cut_into_blocks_changes_nothing_where_channel_edges_do_not_ascend() -> None:
+    """One wrong CHAN_WIDTH is enough: half blocks, which the number of ranks decides on, must have the bits of full ones."""
+    random, factors = np.random.default_rng(11), 1.0 + 1e-7 * np.arange(3)
+    for draw in range(60):
+        wide = np.full(100, STEP_HZ)
+        if draw % 2:
+            wide[random.integers(20, 80)] *= 5
+        else:
+            wide *= np.exp(random.normal(0.0, 1.0, 100))
+        n = NativeChannels(1.4e9 + STEP_HZ * np.arange(100), wide, factors, factors)
+        centres = 1.4e9 + STEP_HZ * (10 + 2.5 * np.arange(32))
+        image = SpectralAxis(centres, np.full(32, max(2.5, 1.1 * float(np.median(wide)) / STEP_HZ) * STEP_HZ), "LSRK", 0.0)
+        full = tables_of(part(image, 8, 24, n))
+        for start in (8, 16):
+            for mine, expected in zip(tables_of(part(image, start, start + 8, n)), full, strict=True):
+                padded = mine + [np.full((3, 8), -1.0)] * (len(expected) - len(mine))
+                assert np.array_equal(padded, [table[:, start - 8 : start] for table in expected])
+
+
 def test_tcleans_rule_makes_the_floor_of_the_ratio_sub_channels() -> None:
     m = mapped(axis([6.0], 2.9), native(), binning="tclean")
     assert len(m.passes) == 2
