@@ -103,6 +103,25 @@ class ChannelBlocks(Sequence[ChannelBlock]):
         return ChannelBlock(numbers, numbers * self.width, min((numbers + 1) * self.width, self.channels))
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenBlocks(Sequence[ChannelBlock]):
+    """Those of ``blocks`` with these ``numbers``, in their order; made when they are asked for, as those are."""
+
+    blocks: Sequence[ChannelBlock]
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> ChannelBlock: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ChannelBlock]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> ChannelBlock | list[ChannelBlock]:
+        numbers = self.numbers[index]
+        return self.blocks[numbers] if isinstance(numbers, int) else [self.blocks[number] for number in numbers]
+
+
 def half_width(width: int) -> int:
     """Channels of half a block; blocks that are narrower than a vector aren't cut, and it is a whole one's."""
     return width // 2 if width == LANES else width

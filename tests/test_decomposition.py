@@ -13,6 +13,7 @@ from radps_mpi.decomposition import (
     LANES,
     MAX_LEAVES,
     ChannelBlocks,
+    ChosenBlocks,
     Leaf,
     Team,
     assign_teams,
@@ -39,6 +40,17 @@ def test_blocks_tile_the_channels_once_and_start_at_multiples_of_their_width(nch
     assert blocks[:] == list(blocks) and blocks[-1:] == list(blocks)[-1:]
     with pytest.raises(IndexError):
         _ = blocks[len(blocks)]
+
+
+@given(nchan=st.integers(1, 80_000), data=st.data())
+def test_chosen_blocks_are_those_of_the_cube_in_the_order_chosen(nchan: int, data: st.DataObject) -> None:
+    blocks = ChannelBlocks(nchan, LANES)
+    numbers = tuple(data.draw(st.lists(st.integers(0, len(blocks) - 1), max_size=20)))
+    chosen = ChosenBlocks(blocks, numbers)
+    assert list(chosen) == chosen[:] == [blocks[number] for number in numbers]
+    assert [b.index for b in chosen[1:]] == list(numbers[1:]) and len(chosen) == len(numbers)
+    with pytest.raises(IndexError):
+        _ = chosen[len(numbers)]
 
 
 @given(nx=st.integers(1, 40_000), ny=st.integers(1, 40_000), nchan=st.integers(1, 100_000))

@@ -21,8 +21,8 @@ from radps_mpi.data.beam import Beam
 from radps_mpi.errors import DataError
 from radps_mpi.io import manifest as manifests
 from radps_mpi.io.durable import fsync_directory, naming
-from radps_mpi.io.manifest import CHANNEL_RECORD, NO_SLOT, Manifest
-from radps_mpi.io.recovery import latest_intact
+from radps_mpi.io.manifest import NO_SLOT, PROGRESS, Manifest
+from radps_mpi.io.recovery import latest_intact, mask_slot
 from radps_mpi.io.state_file import StateFile, StateLayout
 from radps_mpi.parallel import all_or_none, broadcast, on_root
 from radps_mpi.parallel.types import Comm
@@ -30,14 +30,12 @@ from radps_mpi.parallel.types import Comm
 STATE_NAME = "state.h5"
 MANIFEST_NAME = "manifest"
 
-FIELDS = frozenset({"status", "flags", "stop_code", "iterations", "peak_residual_jy", "image_peak_jy", "start_peak_jy",
-                    "model_flux_jy", "mask_pixels", "sumwt", "noise_sum", "sidelobe"})
+FIELDS = frozenset({"status", "flags", "iterations", "peak_residual_jy", "image_peak_jy", "model_flux_jy", "mask_pixels",
+                    "sumwt", "noise_sum", "sidelobe"})
 """Fields of a channel's record that :meth:`Checkpoint.stage` takes; the others it keeps itself."""
 
-_BASE = np.dtype([("cycle", "<i4"), ("slot", "u1"), ("mask_slot", "u1")])
-"""Of a channel's record: what is not to be written over before the next commit."""
-
-_MESSAGE = np.dtype([("chan", "<i4"), ("base", _BASE), ("record", CHANNEL_RECORD)])
+_BASE_FIELDS = ("cycle", "slot", "mask_slot")
+"""Of a channel's record, as far as it has them: what is not to be written over before the next commit."""
 
 _RECORDS_AT_ONCE = 1024
 """Most that ranks send each other in one piece, all together."""
@@ -63,9 +61,9 @@ class ChannelState:
 class Checkpoint:
     """The state of a run: planes in the state file, one record per channel, and the header with the run's history.
 
-    ``table`` (nchan,) of CHANNEL_RECORD holds the records as this rank knows them, ``header`` what is committed. Right after a
-    commit both are the same on all ranks. A channel is staged by one rank between two commits; that rank alone sees it until
-    then, or until it is handed over. There is one table, and no copy: it grows with the cube.
+    ``table`` (nchan,) holds the records as this rank knows them, ``header`` what is committed. Right after a commit both are
+    the same on all ranks. A channel is staged by one rank between two commits; that rank alone sees it until then, or until it
+    is handed over. There is one table, and no copy: it grows with the cube.
     """
 
     def __init__(self, comm: Comm, directory: Path, state: StateFile, manifest: Manifest, notes: list[str]) -> None:
@@ -77,7 +75,10 @@ class Checkpoint:
         self.notes = notes
         """What had to be repaired at opening, one line each, for the user."""
         self._staged = np.zeros(len(self.table), bool)
-        self._base = np.empty(len(self.table), _BASE)
+        record = self.table.dtype
+        base = np.dtype([(name, record[name]) for name in _BASE_FIELDS if name in (record.names or ())])
+        self._message = np.dtype([("chan", "<i4"), ("base", base), ("record", record)])
+        self._base = np.empty(len(self.table), base)
         self._spare(slice(None))
 
     @classmethod
@@ -94,7 +95,7 @@ class Checkpoint:
         on_root(comm, "removing the earlier state", lambda: _forget_manifests(directory))
         state = StateFile.create(comm, path, *shape, masks=masks)
         full = {**header, "state": state.layout.to_header(), "commit": 0}
-        manifest = Manifest(full, manifests.new_table(shape[0]))
+        manifest = Manifest(full, manifests.new_table(shape[0], masks=masks))
         on_root(comm, "writing the first manifest", lambda: manifests.save(manifest, directory / MANIFEST_NAME))
         return cls(comm, directory, state, manifest, [])
 
@@ -143,6 +144,9 @@ class Checkpoint:
         if unknown := fields.keys() - FIELDS:
             raise ValueError(f"fields of a channel record that can't be set: {', '.join(sorted(unknown))}")
         base, record = self._base[chan], self.record(chan)
+        if model is not None and record["slot"] == base["slot"]:  # not staged again before the commit
+            for name in PROGRESS.names or ():
+                record["before"][name] = record[name]
         if cycle is not None or model is not None:
             record["cycle"] = base["cycle"] + 1 if cycle is None else cycle
         if beam is not None:
@@ -165,14 +169,11 @@ class Checkpoint:
         if model is not None:
             slot = 0 if base["slot"] == NO_SLOT else 1 - base["slot"]
             record["model_sum"][slot] = self.state.write_plane("model", slot, chan, model)
-            record["slot"], record["at"][slot]["cycle"] = slot, record["cycle"]
+            record["slot"], record["model_cycle"][slot] = slot, record["cycle"]
         if mask is not None:
             slot = 0 if base["mask_slot"] == NO_SLOT else 1 - base["mask_slot"]
             record["mask_sum"][slot] = self.state.write_plane("mask", slot, chan, mask)
             record["mask_slot"], record["mask_cycle"][slot] = slot, record["cycle"]
-        if record["slot"] != NO_SLOT:
-            for name in ("stop_code", "iterations", "peak_residual_jy", "model_flux_jy"):
-                record["at"][record["slot"]][name] = record[name]
 
     def load(self, chan: int) -> ChannelState:
         """Everything about a channel but its PSF, verified; an earlier cycle where the committed one is damaged.
@@ -192,8 +193,8 @@ class Checkpoint:
         model = planes.get(f"model{record['slot']}")
         if model is None:
             model = np.zeros((self.state.layout.ny, self.state.layout.nx), np.float32)
-        return ChannelState(record, model, planes.get(f"mask{record['mask_slot']}"), self.read_residual(chan),
-                            int(committed["cycle"]) if rewound else None)
+        mask = planes.get(f"mask{mask_slot(record)}")
+        return ChannelState(record, model, mask, self.read_residual(chan), int(committed["cycle"]) if rewound else None)
 
     def read_psf(self, chan: int) -> NDArray[np.float32] | None:
         """The PSF (ny, nx), or None if it isn't there or is damaged: the caller computes it."""
@@ -210,7 +211,7 @@ class Checkpoint:
             return np.zeros((self.state.layout.ny, self.state.layout.nx), np.float32)
         return self.state.read_plane("model", int(record["slot"]), chan, record["model_sum"][record["slot"]])
 
-    def hand_over(self, owner: NDArray[np.int64]) -> None:
+    def hand_over(self, owner: NDArray[np.int32]) -> None:
         """Give staged channels to the ranks that go on with them: rank ``owner[chan]`` (nchan,) stages and commits what
         comes next, all ranks see the records. Collective; nothing is committed by it.
 
@@ -223,7 +224,7 @@ class Checkpoint:
 
     def _spare(self, chans: int | slice | NDArray[np.bool_]) -> None:
         """What these channels' records say is not to be written over."""
-        for name in ("cycle", "slot", "mask_slot"):
+        for name in self._base.dtype.names or ():
             self._base[name][chans] = self.table[name][chans]
 
     def commit(self, changes: Mapping[str, Any] | None = None) -> int:
@@ -260,11 +261,11 @@ class Checkpoint:
         at_once = max(1, _RECORDS_AT_ONCE // self.comm.size)
         for start in range(0, int(counts.max()), at_once):
             chans = mine[start : start + at_once]
-            sent = np.empty(len(chans), _MESSAGE)
+            sent = np.empty(len(chans), self._message)
             sent["chan"], sent["base"], sent["record"] = chans, self._base[chans], self.table[chans]
             sizes = np.clip(counts - start, 0, at_once)
-            got = np.empty(int(sizes.sum()), _MESSAGE)
-            self.comm.Allgatherv(sent.view(np.uint8), [got.view(np.uint8), (sizes * _MESSAGE.itemsize).tolist()])
+            got = np.empty(int(sizes.sum()), self._message)
+            self.comm.Allgatherv(sent.view(np.uint8), [got.view(np.uint8), (sizes * self._message.itemsize).tolist()])
             if len(np.unique(got["chan"])) != len(got) or changed[got["chan"]].any():
                 raise RuntimeError("two ranks have staged the same channel")
             self.table[got["chan"]], self._base[got["chan"]] = got["record"], got["base"]

@@ -32,7 +32,7 @@ from radps_mpi.io.durable import (
 )
 
 MAGIC = b"RADPS-MANIFEST"
-VERSION = 3
+VERSION = 4
 FIRST_LINE_BYTES = 64
 MAX_HEADER_BYTES = 1 << 24
 """Of JSON, which takes many times its size in memory."""
@@ -50,50 +50,59 @@ FLAG_BLANK = 1
 FLAG_BEAM_FALLBACK = 2
 """The beam fit failed; another channel's beam stands in."""
 
-PROGRESS = np.dtype([("cycle", "<i4"), ("stop_code", "<i4"), ("iterations", "<i8"), ("peak_residual_jy", "<f8"),
-                     ("model_flux_jy", "<f8")])
-"""What a model slot knew when it was written; ``cycle`` -1 in a slot never written."""
+PROGRESS = np.dtype([("iterations", "<i8"), ("model_flux_jy", "<f8"), ("peak_residual_jy", "<f4")])
+"""What belongs to a model: of the newest these are fields of the record, of the one before it they are kept in ``before``."""
 
 CHANNEL_RECORD = np.dtype([
-    ("status", "u1"), ("flags", "u1"), ("slot", "u1"), ("mask_slot", "u1"),
+    ("status", "u1"), ("flags", "u1"), ("slot", "u1"),
     ("cycle", "<i4"),  # major cycles done
     ("residual_cycle", "<i4"),  # the cycle whose model the residual belongs to, -1 = no residual
-    ("stop_code", "<i4"),
-    ("iterations", "<i8"),  # minor-cycle iterations so far
-    ("peak_residual_jy", "<f8"), ("image_peak_jy", "<f8"), ("start_peak_jy", "<f8"), ("model_flux_jy", "<f8"),
-    ("mask_pixels", "<i8"), ("sumwt", "<f8"), ("noise_sum", "<f8"), ("sidelobe", "<f8"),
+    *PROGRESS.descr,  # minor-cycle iterations so far; peaks are pixels, and of their type
+    ("image_peak_jy", "<f4"), ("mask_pixels", "<u4"),
+    ("sumwt", "<f8"), ("noise_sum", "<f8"), ("sidelobe", "<f8"),
     ("beam_major_rad", "<f8"), ("beam_minor_rad", "<f8"), ("beam_pa_rad", "<f8"),
     ("psf_sum", "<u8", (2,)), ("residual_sum", "<u8", (2,)),
-    ("model_sum", "<u8", (2, 2)), ("mask_sum", "<u8", (2, 2)),  # [slot, half]
-    ("mask_cycle", "<i4", (2,)),  # cycle at which each mask slot was written, -1 = never
-    ("at", PROGRESS, (2,)),  # [model slot]
+    ("model_sum", "<u8", (2, 2)),  # [slot, half]
+    ("model_cycle", "<i4", (2,)),  # cycle at which each model slot was written, -1 = never
+    ("before", PROGRESS),  # of the model in the other slot
 ])
-"""One channel. Checksums are xxh3-128 of the plane's bytes, high half first; 0, 0 = never written."""
+"""One channel, of which every rank holds all: nothing is in it that no run needs. Checksums are xxh3-128 of the plane's bytes,
+high half first; 0, 0 = never written."""
+
+MASKED_RECORD = np.dtype([
+    *CHANNEL_RECORD.descr,
+    ("mask_slot", "u1"), ("mask_sum", "<u8", (2, 2)),
+    ("mask_cycle", "<i4", (2,)),  # as model_cycle
+])
+"""One channel of a state that stores masks."""
+
+RECORDS = {record.itemsize: record for record in (CHANNEL_RECORD, MASKED_RECORD)}
+"""The two kinds by their bytes, which the first line of a manifest has."""
 
 
 @dataclass(slots=True)
 class Manifest:
-    """``header``: plain values and numpy arrays by name; ``table`` (nchan,) of CHANNEL_RECORD."""
+    """``header``: plain values and numpy arrays by name; ``table`` (nchan,) of CHANNEL_RECORD or MASKED_RECORD."""
 
     header: dict[str, Any]
     table: NDArray[Any]
 
 
-def new_table(nchan: int) -> NDArray[Any]:
-    """Records of channels for which nothing has been done: model zero, no planes."""
-    table = np.zeros(nchan, CHANNEL_RECORD)
-    table["slot"] = table["mask_slot"] = NO_SLOT
-    table["residual_cycle"] = -1
-    table["mask_cycle"] = -1
-    table["at"]["cycle"] = -1
+def new_table(nchan: int, *, masks: bool = False) -> NDArray[Any]:
+    """Records of channels for which nothing has been done: model zero, no planes. ``masks``: of a state that stores them."""
+    table = np.zeros(nchan, MASKED_RECORD if masks else CHANNEL_RECORD)
+    table["slot"] = NO_SLOT
+    table["residual_cycle"] = table["model_cycle"] = -1
+    if masks:
+        table["mask_slot"], table["mask_cycle"] = NO_SLOT, -1
     return table
 
 
 def encode(manifest: Manifest) -> list[bytes | memoryview]:
     """The manifest as the parts of its file, in their order; the same content always gives the same bytes."""
-    header, arrays = take_apart(manifest.header)
-    table = np.ascontiguousarray(manifest.table, CHANNEL_RECORD)
-    sizes = len(header), sum(array.nbytes for array in arrays), len(table), CHANNEL_RECORD.itemsize
+    table = np.ascontiguousarray(manifest.table)
+    header, arrays = take_apart({**manifest.header, "record": table.dtype.descr})
+    sizes = len(header), sum(array.nbytes for array in arrays), len(table), table.itemsize
     first = b" ".join((MAGIC, *(b"%d" % number for number in (VERSION, *sizes))))
     line = first.ljust(FIRST_LINE_BYTES - 1) + b"\n"
     parts: list[bytes | memoryview] = [line, header, *map(as_bytes, arrays), as_bytes(table)]
@@ -115,7 +124,7 @@ def take_apart(header: dict[str, Any]) -> tuple[bytes, list[NDArray[Any]]]:
             return value.item()
         raise TypeError(f"{type(value).__name__} can't be stored in a manifest")
 
-    return json.dumps({**header, "record": CHANNEL_RECORD.descr}, sort_keys=True, default=plain).encode(), arrays
+    return json.dumps(header, sort_keys=True, default=plain).encode(), arrays
 
 
 def put_together(text: bytes, take: Callable[[np.dtype[Any], tuple[int, ...]], NDArray[Any]]) -> dict[str, Any]:
@@ -124,7 +133,7 @@ def put_together(text: bytes, take: Callable[[np.dtype[Any], tuple[int, ...]], N
     Raises
     ------
     ValueError
-        If ``text`` isn't such a header, has other records than this version, or names an array of anything but numbers.
+        If ``text`` isn't such a header, or names an array of anything but numbers.
     """
 
     def revive(pairs: dict[str, Any]) -> Any:
@@ -136,8 +145,8 @@ def put_together(text: bytes, take: Callable[[np.dtype[Any], tuple[int, ...]], N
         return take(dtype, shape)
 
     header = json.loads(text, object_hook=revive)
-    if not isinstance(header, dict) or header.pop("record", None) != json.loads(json.dumps(CHANNEL_RECORD.descr)):
-        raise ValueError(f"its channel records have other fields than version {VERSION} prescribes")
+    if not isinstance(header, dict):
+        raise ValueError("it has no entries")
     return header
 
 
@@ -162,7 +171,7 @@ def _decode(file: BinaryIO, sizes: _Sizes, path: Path) -> Manifest:
     if _digest_of(file, sizes.content_bytes) != file.read(CHECKSUM_BYTES):
         raise DataError(f"{path}: damaged: its checksum doesn't match its content")
     file.seek(FIRST_LINE_BYTES)
-    text, left = file.read(sizes.header_bytes), sizes.array_bytes
+    text, left, record = file.read(sizes.header_bytes), sizes.array_bytes, RECORDS[sizes.record_bytes]
 
     def take(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         nonlocal left
@@ -175,9 +184,11 @@ def _decode(file: BinaryIO, sizes: _Sizes, path: Path) -> Manifest:
         header = put_together(text, take)
         if left:
             raise ValueError("fewer arrays than the first line declares")
+        if header.pop("record", None) != json.loads(json.dumps(record.descr)):
+            raise ValueError(f"its channel records have other fields than version {VERSION} prescribes")
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: header can't be read: {error}") from error
-    return Manifest(header, _filled(file, np.empty(sizes.nchan, CHANNEL_RECORD)))
+    return Manifest(header, _filled(file, np.empty(sizes.nchan, record)))
 
 
 def _digest_of(file: BinaryIO, nbytes: int) -> bytes:
@@ -211,7 +222,7 @@ def _first_line(line: bytes, file_bytes: int, path: Path) -> _Sizes:
     possible = (
         sizes.header_bytes <= MAX_HEADER_BYTES and sizes.nchan <= MAX_CHANNELS
         and sizes.array_bytes <= MAX_ARRAY_BYTES + sizes.nchan * MAX_ARRAY_BYTES_PER_CHANNEL
-        and sizes.record_bytes == CHANNEL_RECORD.itemsize
+        and sizes.record_bytes in RECORDS
     )
     if not possible:
         raise DataError(f"{path}: declares {sizes.header_bytes} header bytes, {sizes.array_bytes} of arrays, {sizes.nchan} "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from radps_mpi.io.manifest import FINISHED, IMAGED, NO_SLOT
+from radps_mpi.io.manifest import FINISHED, IMAGED, NO_SLOT, PROGRESS
 
 NEVER_WRITTEN = -1
 DAMAGED = -2
@@ -27,13 +27,18 @@ class Version(NamedTuple):
 def model_versions(record: np.void) -> list[Version]:
     """What the record knows of the channel's model, newest first. NO_SLOT is the run's start (zero, or its start
     model)."""
-    cycles = [int(progress["cycle"]) for progress in record["at"]]
-    return _versions(int(record["slot"]), cycles, int(record["cycle"]))
+    return _versions(int(record["slot"]), record["model_cycle"].tolist(), int(record["cycle"]))
 
 
 def mask_versions(record: np.void) -> list[Version]:
     """The same for its mask; NO_SLOT means that none is stored."""
-    return _versions(int(record["mask_slot"]), [int(cycle) for cycle in record["mask_cycle"]], int(record["cycle"]))
+    slot, cycle = mask_slot(record), int(record["cycle"])
+    return [Version(NO_SLOT, 0, cycle)] if slot == NO_SLOT else _versions(slot, record["mask_cycle"].tolist(), cycle)
+
+
+def mask_slot(record: np.void) -> int:
+    """The slot of the channel's mask, NO_SLOT too where the state stores none."""
+    return int(record["mask_slot"]) if "mask_slot" in (record.dtype.names or ()) else NO_SLOT
 
 
 def _versions(slot: int, written: list[int], now: int) -> list[Version]:
@@ -65,24 +70,26 @@ def latest_intact(record: np.void, intact: Callable[[str, int], bool]) -> np.voi
 
     for cycle, model, mask in sorted(usable, key=lambda candidate: -candidate[0]):
         if good("model", model.slot) and good("mask", mask.slot):
-            if (cycle, model.slot, mask.slot) == (record["cycle"], record["slot"], record["mask_slot"]):
+            if (cycle, model.slot, mask.slot) == (record["cycle"], record["slot"], mask_slot(record)):
                 return record
             return _rewound(record, cycle, model, mask.slot)
     return _rewound(record, 0, Version(NO_SLOT, 0, 0), NO_SLOT)
 
 
-def _rewound(record: np.void, cycle: int, model: Version, mask_slot: int) -> np.void:
+def _rewound(record: np.void, cycle: int, model: Version, mask: int) -> np.void:
     """The record as it was at the end of ``cycle``, slots of later cycles or of no use forgotten."""
     then = record.copy()
-    then["cycle"], then["slot"], then["mask_slot"] = cycle, model.slot, mask_slot
+    then["cycle"], then["slot"] = cycle, model.slot
     then["status"] = min(int(record["status"]), IMAGED) if record["status"] == FINISHED else record["status"]
     for slot in {0, 1} - {model.slot}:
-        _forget(then["at"]["cycle"], then["model_sum"], slot)
-    for slot in {0, 1} - {mask_slot}:
-        _forget(then["mask_cycle"], then["mask_sum"], slot)
-    past = then["at"][model.slot] if model.slot != NO_SLOT else np.zeros((), then["at"].dtype)
-    for name in ("stop_code", "iterations", "peak_residual_jy", "model_flux_jy"):
-        then[name] = past[name]
+        _forget(then["model_cycle"], then["model_sum"], slot)
+    if "mask_slot" in (record.dtype.names or ()):
+        then["mask_slot"] = mask
+        for slot in {0, 1} - {mask}:
+            _forget(then["mask_cycle"], then["mask_sum"], slot)
+    if model.slot != record["slot"]:
+        for name in PROGRESS.names or ():
+            then[name] = record["before"][name] if model.slot != NO_SLOT else 0
     if not model.first <= record["residual_cycle"] <= model.last:
         then["residual_cycle"], then["residual_sum"] = -1, 0
     return then

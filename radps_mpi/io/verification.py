@@ -13,7 +13,7 @@ from radps_mpi.io import manifest as manifests
 from radps_mpi.io.commit import MANIFEST_NAME, STATE_NAME, layout_of, read_together
 from radps_mpi.io.durable import naming
 from radps_mpi.io.manifest import NO_SLOT, Manifest
-from radps_mpi.io.recovery import latest_intact
+from radps_mpi.io.recovery import latest_intact, mask_slot
 from radps_mpi.io.state_file import StateFile, StateLayout, read_structure
 from radps_mpi.parallel import all_or_none, on_root
 from radps_mpi.parallel.types import Comm
@@ -94,7 +94,7 @@ def _channel_findings(state: StateFile, manifest: Manifest, chan: int) -> list[F
         if np.any(total) and state.read_plane(name, 0, chan, total) is None:
             what = f"{name} doesn't have its checksum; a resumed run computes it again"
             found.append(Finding(name == "psf", what, chan))
-    for name, slot in (("model", int(record["slot"])), ("mask", int(record["mask_slot"]))):
+    for name, slot in (("model", int(record["slot"])), ("mask", mask_slot(record))):
         if slot == NO_SLOT:
             continue
         if not intact(name, slot):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,8 @@ class BlockImager:
         self._ratios = [width_ratio(description.axis, o.native) for o in description.observations]
         self._narrow: Gridder | None = None
         self._cache_bytes, self._cache = cache_bytes, _Cache(cache_bytes)
-        self._order: dict[int, ChannelBlock] = {}
+        self._turn: Sequence[ChannelBlock] = ()
+        self._numbers = np.zeros(0, np.int32)
         self._planes: dict[str, NDArray[Any]] = {}
         self.beyond = 0
 
@@ -75,13 +75,13 @@ class BlockImager:
         self.gridder.forget()
         return self._narrow
 
-    def turn_to(self, blocks: list[ChannelBlock]) -> None:
+    def turn_to(self, blocks: Sequence[ChannelBlock]) -> None:
         """These are the rank's blocks from now on, in this order: forget the cached visibilities of others, and where there are
         none the memory of grids and images."""
         if not blocks:
             self.make_room()
         self._cache.keep_only({block.index for block in blocks})
-        self._order = {block.index: following for block, following in pairwise(blocks)}
+        self._turn, self._numbers = blocks, np.fromiter((block.index for block in blocks), np.int32, len(blocks))
 
     def make_room(self) -> None:
         """Give back the memory of grids and images that is kept from block to block: what comes next is not a block."""
@@ -229,9 +229,10 @@ class BlockImager:
 
     def _read_ahead(self, team: Comm, block: ChannelBlock) -> None:
         """Have the visibilities of the block after this one fetched while this one is computed."""
-        following = self._order.get(block.index)
-        if following is None:
+        at = np.flatnonzero(self._numbers[:-1] == block.index)
+        if not at.size:
             return
+        following = self._turn[int(at[0]) + 1]
         for leaf in self._my_leaves(team):
             if (following.index, leaf.index) in self._cache:
                 continue

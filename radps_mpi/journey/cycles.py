@@ -247,7 +247,7 @@ class Cycles:
         refuse_what_is_not_finite("model", chan, model)
         self.state.stage(
             chan, model=model, cycle=cycle, iterations=int(self.state.record(chan)["iterations"]) + result.iterations,
-            model_flux_jy=float(model.sum(dtype=np.float64)), start_peak_jy=result.start_peak,
+            model_flux_jy=float(model.sum(dtype=np.float64)),
         )
         return model
 
@@ -382,10 +382,12 @@ class Cycles:
         return model
 
     def measured(self) -> Measured:
-        """What the stopping rules look at: columns of the table, not copies, so for use before it changes."""
+        """What the stopping rules look at: some of it columns of the table, not copies, so for use before it changes. Peaks are
+        kept as the pixels they are; the rules compute in double precision."""
         table = self.state.table
         return Measured(
-            table["peak_residual_jy"], table["image_peak_jy"], table["sidelobe"], table["mask_pixels"],
+            table["peak_residual_jy"].astype(np.float64), table["image_peak_jy"].astype(np.float64), table["sidelobe"],
+            table["mask_pixels"],
             valid_channels(table, self.d.config.spectral.edge_fraction),
         )
 

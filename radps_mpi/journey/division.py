@@ -87,7 +87,7 @@ class Divisions:
         self._chosen = best[0]
         return best
 
-    def turn_to(self, division: Division, blocks: list[ChannelBlock]) -> None:
+    def turn_to(self, division: Division, blocks: Sequence[ChannelBlock]) -> None:
         """The rank's next blocks are these of ``division``; the other one's imager gives its memory back."""
         for other in filter(None, (self.full, self.halves)):
             if other is not division:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi import alarm, timeline
-from radps_mpi.decomposition import ChannelBlock, Team, settle_teams
+from radps_mpi.decomposition import ChannelBlock, ChosenBlocks, Team, settle_teams
 from radps_mpi.journey.describe import Description
 from radps_mpi.parallel import all_or_none, any_rank, split
 from radps_mpi.parallel.stints import WallTime, work_in_stints
@@ -25,8 +25,8 @@ class Assignment:
     """
 
     team: Comm | None
-    blocks: list[ChannelBlock]
-    owner: NDArray[np.int64]
+    blocks: Sequence[ChannelBlock]
+    owner: NDArray[np.int32]
     rounds: int
     """Largest number of blocks of any rank."""
     teams: list[Team]
@@ -45,7 +45,7 @@ def assign(
     """Share the ``blocks`` with cost > 0 among the ranks, as ``before`` if that is nearly as good. Collective; the same
     arithmetic on all ranks, so ``costs`` must be the same on all."""
     teams = settle_teams(costs, comm.size, len(description.leaves), before)
-    owner = np.full(description.axis.nchan, -1, np.int64)
+    owner = np.full(description.axis.nchan, -1, np.int32)
     mine: tuple[int, ...] = ()
     colour = None
     for number, team in enumerate(teams):
@@ -54,7 +54,7 @@ def assign(
         if team.first <= comm.rank < team.stop:
             colour, mine = number, team.blocks
     rounds = max((len(team.blocks) for team in teams), default=0)
-    return Assignment(split(comm, colour), [blocks[b] for b in mine], owner, rounds, teams)
+    return Assignment(split(comm, colour), ChosenBlocks(blocks, mine), owner, rounds, teams)
 
 
 def work_through(

@@ -220,7 +220,7 @@ def test_a_state_of_40_tb_is_verified_without_memory(kept_run: Path, tmp_path: P
     assert ended.cpu_s < SECONDS and ended.peak_mb < MEGABYTES
 
 
-def first_line(nheader: int, nchan: int, record: int = 280, narray: int = 0) -> bytes:
+def first_line(nheader: int, nchan: int, record: int = manifests.CHANNEL_RECORD.itemsize, narray: int = 0) -> bytes:
     return (b"RADPS-MANIFEST %d %d %d %d %d" % (manifests.VERSION, nheader, narray, nchan, record)).ljust(63) + b"\n"
 
 
@@ -234,7 +234,7 @@ def first_line(nheader: int, nchan: int, record: int = 280, narray: int = 0) -> 
         (first_line(100, 3, 10**12), "impossible"),
         (first_line(100, 3, narray=10**12), "impossible"),
         (first_line(100, 3) + bytes(10), "cut short"),
-        (b"RADPS-MANIFEST 9 10 10 280".ljust(63) + b"\n", "newer"),
+        (b"RADPS-MANIFEST 9 10 10 179".ljust(63) + b"\n", "newer"),
     ],
 )
 @pytest.mark.fault(

@@ -146,6 +146,23 @@ def test_a_damaged_model_or_mask_sends_its_channel_back_one_cycle(state: Checkpo
 
 
 @pytest.mark.fault(
+    "corruption", "a changed byte of a model that was staged in several steps, handed over in between",
+    "its channel goes back one cycle, with what belongs to the model of that cycle",
+)  # fmt: skip
+def test_a_model_that_is_gone_back_to_has_its_own_numbers_however_the_next_was_staged(state: Checkpoint) -> None:
+    for cycle in (1, 2, 3):
+        for _ in range(2):
+            state.stage(1, model=plane(1, cycle), iterations=100 * cycle, model_flux_jy=float(cycle))
+            state.hand_over(np.zeros(NCHAN, np.int32))
+        state.stage(1, residual=plane(1, 10 + cycle), peak_residual_jy=0.5**cycle, image_peak_jy=1.0)
+        state.commit()
+    damage(state, current(state, "model", 1), 1)
+    record = reopened(state).load(1).record
+    assert record["cycle"] == 2 and record["slot"] == 1
+    assert (record["iterations"], record["model_flux_jy"], record["peak_residual_jy"]) == (200, 2.0, 0.25)
+
+
+@pytest.mark.fault(
     "corruption", "both models of a channel changed (state protocol alone)",
     "the channel goes back to its start, and says so",
 )  # fmt: skip
@@ -306,7 +323,7 @@ def test_a_channel_handed_over_after_going_back_keeps_its_intact_slot(tmp_path: 
         damage(state, current(state, "model", 1), 1)
         assert state.load(1).rewound_from == 2
         state.stage(1, model=plane(1, 2))
-    state.hand_over(np.ones(NCHAN, np.int64))
+    state.hand_over(np.ones(NCHAN, np.int32))
     if comm.rank == 1:
         assert np.array_equal(state.load(1).model, plane(1, 2))
         state.stage(1, model=plane(1, 2) * 2)

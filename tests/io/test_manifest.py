@@ -13,12 +13,12 @@ import xxhash
 from radps_mpi import faults
 from radps_mpi.errors import DataError, StorageError
 from radps_mpi.io import manifest as manifests
-from radps_mpi.io.manifest import CHANNEL_RECORD, FIRST_LINE_BYTES, NO_SLOT, Manifest
+from radps_mpi.io.manifest import CHANNEL_RECORD, FIRST_LINE_BYTES, MASKED_RECORD, NO_SLOT, Manifest
 
 
-def example(number: int = 0, nchan: int = 5) -> Manifest:
-    table = manifests.new_table(nchan)
-    table["peak_residual_jy"] = np.nextafter(np.arange(nchan) + number, np.inf)
+def example(number: int = 0, nchan: int = 5, *, masks: bool = False) -> Manifest:
+    table = manifests.new_table(nchan, masks=masks)
+    table["peak_residual_jy"] = np.nextafter(np.arange(nchan, dtype=np.float32) + number, np.float32(np.inf))
     header = {"commit": number, "config": "niter = 5\nname = \"Ångström \u2603\"", "path": os.fsdecode(b"bad\xff.ms"),
               "freq_hz": np.linspace(1e9, 2e9, nchan), "history": [{"peak": [0.1, float("nan"), float("inf")]}],
               "count": np.int64(3)}
@@ -34,10 +34,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "manifest"
 
 
-def test_a_manifest_comes_back_bit_for_bit(path: Path) -> None:
-    manifests.save(example(7), path)
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_manifest_comes_back_bit_for_bit(path: Path, masks: bool) -> None:
+    manifests.save(example(7, masks=masks), path)
     found, notes = manifests.load(path)
-    assert notes == [] and found.table.tobytes() == example(7).table.tobytes()
+    assert notes == [] and found.table.tobytes() == example(7, masks=masks).table.tobytes()
+    assert found.table.dtype == (MASKED_RECORD if masks else CHANNEL_RECORD)
     assert found.header["config"] == example().header["config"] and found.header["path"] == "bad\udcff.ms"
     assert found.header["freq_hz"].tobytes() == example().header["freq_hz"].tobytes()
     assert np.array_equal(found.header["history"][0]["peak"], [0.1, np.nan, np.inf], equal_nan=True)
@@ -52,9 +54,10 @@ def test_the_same_content_gives_the_same_bytes() -> None:
 
 
 def test_new_channels_have_no_model_no_mask_and_no_planes() -> None:
-    table = manifests.new_table(3)
+    table = manifests.new_table(3, masks=True)
     assert set(table["slot"]) == set(table["mask_slot"]) == {NO_SLOT}
-    assert not table["psf_sum"].any() and (table["at"]["cycle"] == -1).all() and (table["cycle"] == 0).all()
+    assert not table["psf_sum"].any() and (table["cycle"] == 0).all()
+    assert (table["model_cycle"] == -1).all() and (table["mask_cycle"] == -1).all()
 
 
 @pytest.mark.fault("corruption", "one flipped bit in each byte of a manifest", "noticed, with the file's name")
@@ -85,7 +88,7 @@ def test_bytes_behind_the_end_are_noticed(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "numbers", [b"3 99999999999999 0 5 280", b"3 10 99999999999 5 280", b"3 10 0 99999999999 280", b"3 10 0 5 1"]
+    "numbers", [b"4 99999999999999 0 5 179", b"4 10 99999999999 5 179", b"4 10 0 99999999999 179", b"4 10 0 5 1"]
 )
 @pytest.mark.fault("hostile", "a manifest that declares impossible sizes", "refused before anything is allocated")
 def test_impossible_sizes_are_refused_before_anything_is_allocated(path: Path, numbers: bytes) -> None:
@@ -94,19 +97,19 @@ def test_impossible_sizes_are_refused_before_anything_is_allocated(path: Path, n
         manifests.read(path)
 
 
-@pytest.mark.parametrize(("version", "age"), [(0, "older"), (2, "older"), (4, "newer"), (10**6, "newer")])
+@pytest.mark.parametrize(("version", "age"), [(0, "older"), (3, "older"), (5, "newer"), (10**6, "newer")])
 @pytest.mark.fault("hostile", "a manifest of another version", "refused by version")
 def test_another_version_is_refused_and_never_a_reason_to_go_back(path: Path, version: int, age: str) -> None:
     manifests.save(example(1), path)
     manifests.save(example(2), path)
-    path.write_bytes(path.read_bytes().replace(b"MANIFEST 3 ", b"MANIFEST %d " % version, 1))
-    with pytest.raises(DataError, match=f"version {version} is {age} than the 3"):
+    path.write_bytes(path.read_bytes().replace(b"MANIFEST 4 ", b"MANIFEST %d " % version, 1))
+    with pytest.raises(DataError, match=f"version {version} is {age} than the 4"):
         manifests.load(path)
 
 
 def test_the_first_line_of_version_2_is_known_for_what_it_is(path: Path) -> None:
     path.write_bytes((manifests.MAGIC + b" 2 10 5 280").ljust(FIRST_LINE_BYTES - 1) + b"\n")
-    with pytest.raises(DataError, match="version 2 is older than the 3"):
+    with pytest.raises(DataError, match="version 2 is older than the 4"):
         manifests.read(path)
 
 
@@ -194,8 +197,8 @@ def test_a_header_array_that_is_none_is_refused(path: Path, trap: dict, why: str
 
 @pytest.mark.fault("hostile", "an array that a manifest's header forgets", "refused")
 def test_an_array_that_the_header_forgets_is_noticed(path: Path) -> None:
-    header, _ = manifests.take_apart({"commit": 1})
-    first = b"%s %d %d 8 0 280" % (manifests.MAGIC, manifests.VERSION, len(header))
+    header, _ = manifests.take_apart({"commit": 1, "record": CHANNEL_RECORD.descr})
+    first = b"%s %d %d 8 0 179" % (manifests.MAGIC, manifests.VERSION, len(header))
     body = first.ljust(FIRST_LINE_BYTES - 1) + b"\n" + header + bytes(8)
     path.write_bytes(body + xxhash.xxh3_128_digest(body))
     with pytest.raises(DataError, match="header can't be read: fewer arrays"):
@@ -208,4 +211,12 @@ def test_things_that_are_no_plain_values_are_refused_when_they_are_written() -> 
 
 
 def test_the_record_is_the_same_on_every_machine() -> None:
-    assert CHANNEL_RECORD.itemsize == 280 and not CHANNEL_RECORD.isalignedstruct
+    assert CHANNEL_RECORD.itemsize == 179 and not CHANNEL_RECORD.isalignedstruct
+    assert MASKED_RECORD.itemsize == 220 and not MASKED_RECORD.isalignedstruct
+
+
+def test_a_table_of_the_other_kind_is_refused(path: Path) -> None:
+    body = content(example(1, nchan=0)).replace(b" 0 179", b" 0 220", 1)[:-16]
+    path.write_bytes(body + xxhash.xxh3_128_digest(body))
+    with pytest.raises(DataError, match="header can't be read: its channel records have other fields"):
+        manifests.read(path)

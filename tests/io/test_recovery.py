@@ -15,14 +15,14 @@ from radps_mpi.io.recovery import DAMAGED, latest_intact
 
 def after(model_written: list[bool], mask_written: list[bool]) -> tuple[np.void, list[int], list[int]]:
     """The record after cycles in which model and mask were written or kept; which version was valid at each cycle."""
-    record = new_table(1)[0].copy()
+    record = new_table(1, masks=True)[0].copy()
     models, masks = [0], [0]
     for cycle, (new_model, new_mask) in enumerate(zip(model_written, mask_written, strict=True), start=1):
         record["cycle"], record["status"] = cycle, IMAGED
         if new_model:
             slot = 0 if record["slot"] == NO_SLOT else 1 - record["slot"]
-            record["slot"], record["at"][slot]["cycle"], record["model_sum"][slot] = slot, cycle, cycle
-            record["iterations"] = record["at"][slot]["iterations"] = 10 * cycle
+            record["slot"], record["model_cycle"][slot], record["model_sum"][slot] = slot, cycle, cycle
+            record["before"]["iterations"], record["iterations"] = record["iterations"], 10 * cycle
         if new_mask:
             slot = 0 if record["mask_slot"] == NO_SLOT else 1 - record["mask_slot"]
             record["mask_slot"], record["mask_cycle"][slot], record["mask_sum"][slot] = slot, cycle, cycle
@@ -46,11 +46,11 @@ def test_what_is_gone_back_to_is_a_true_earlier_state_and_the_latest_one(
     record, models, masks = after([m for m, _ in writes], [k for _, k in writes])
     found = latest_intact(record, lambda name, slot: (name, slot) not in damaged)
     cycle = int(found["cycle"])
-    model = 0 if found["slot"] == NO_SLOT else int(record["at"][found["slot"]]["cycle"])
+    model = 0 if found["slot"] == NO_SLOT else int(record["model_cycle"][found["slot"]])
     mask = 0 if found["mask_slot"] == NO_SLOT else int(record["mask_cycle"][found["mask_slot"]])
     assert (models[cycle], masks[cycle]) == (model, mask)
     assert ("model", int(found["slot"])) not in damaged and ("mask", int(found["mask_slot"])) not in damaged
-    readable_models = {0} | {int(c) for s, c in enumerate(record["at"]["cycle"]) if ("model", s) not in damaged}
+    readable_models = {0} | {int(c) for s, c in enumerate(record["model_cycle"]) if ("model", s) not in damaged}
     readable_masks = {0} | {int(c) for s, c in enumerate(record["mask_cycle"]) if ("mask", s) not in damaged}
     known = [c for c in range(len(models)) if models[c] in readable_models and masks[c] in readable_masks]
     reachable = [c for c in known if c == 0 or forgotten_starts_are_not_guessed(record, models, masks, c)]
@@ -60,7 +60,7 @@ def test_what_is_gone_back_to_is_a_true_earlier_state_and_the_latest_one(
 
 def forgotten_starts_are_not_guessed(record: np.void, models: list[int], masks: list[int], cycle: int) -> bool:
     """Once both slots have been written, when the start ended isn't known any more: only cycle 0 surely had it."""
-    model_known = models[cycle] != 0 or (record["at"]["cycle"] == -1).any()
+    model_known = models[cycle] != 0 or (record["model_cycle"] == -1).any()
     mask_known = masks[cycle] != 0 or (record["mask_cycle"] == -1).any()
     return bool(model_known and mask_known)
 
@@ -73,7 +73,7 @@ def test_an_intact_record_is_returned_itself() -> None:
 def test_a_damaged_slot_is_not_taken_for_one_never_written() -> None:
     record, _, _ = after([True, True, True], [False] * 3)
     found = latest_intact(record, lambda name, slot: slot != record["slot"])
-    assert found["cycle"] == 2 and found["at"]["cycle"].tolist().count(DAMAGED) == 1
+    assert found["cycle"] == 2 and found["model_cycle"].tolist().count(DAMAGED) == 1
     assert latest_intact(found, lambda name, slot: False)["cycle"] == 0
 
 

@@ -27,7 +27,7 @@ def test_planes_are_flushed_before_another_rank_goes_on_with_them(
     monkeypatch.setattr(os, "fsync", watched)
     state.stage(1, model=np.ones((8, 8), np.float32))
     assert flushed == []
-    state.hand_over(np.zeros(2, np.int64))
+    state.hand_over(np.zeros(2, np.int32))
     assert flushed == [str(tmp_path / "state.h5")]
     assert state.staged == (1,)
     state.close()
