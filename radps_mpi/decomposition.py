@@ -118,8 +118,10 @@ class ChosenBlocks(Sequence[ChannelBlock]):
     @overload
     def __getitem__(self, index: slice) -> list[ChannelBlock]: ...
     def __getitem__(self, index: SupportsIndex | slice) -> ChannelBlock | list[ChannelBlock]:
-        numbers = self.numbers[index]
-        return self.blocks[numbers] if isinstance(numbers, int) else [self.blocks[number] for number in numbers]
+        places = range(len(self.numbers))[index]
+        if isinstance(places, range):
+            return [self[place] for place in places]
+        return self.blocks[self.numbers[places]]
 
 
 def half_width(width: int) -> int:
