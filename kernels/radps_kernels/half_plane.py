@@ -252,13 +252,14 @@ def pad_row_pairs(
     images: NDArray[Any],
     correction_x: NDArray[Any],
     lanes: NDArray[np.int64],
+    nlane: int,
     pairs: tuple[int, int],
     size: int,
     padded: NDArray[Any],
 ) -> None:
     """Pairs of rows of the images of ``lanes``, corrected and zero-padded around pixel 0, as real and imaginary parts of
-    ``padded``."""
-    nlane, ny, nx = images.shape
+    ``padded``, which has room for those of ``nlane`` images."""
+    _, ny, nx = images.shape
     half = nx // 2
     for pair in range(pairs[0], pairs[1]):
         one, two = _pair(pair, ny)

@@ -175,7 +175,8 @@ class HalfPlaneTransform:
         )
 
     def from_images(self, images: NDArray[Any], grid: NDArray[Any], lanes: NDArray[np.int64] | None = None) -> None:
-        """Overwrite ``grid`` with the uv plane of the images (nlane, ny, nx), guard cells included."""
+        """Overwrite ``grid`` with the uv plane of the images (nlane, ny, nx), guard cells included. There may be fewer images
+        where ``lanes`` says which are looked at."""
         lanes = self._all_lanes if lanes is None else lanes
         self._for_each(self._row_pairs(), lambda work, pairs: self._images_to_rows(work, images, grid, lanes, pairs))
         self._for_each(self._strips(), lambda work, strip: self._rows_to_columns(work, grid, lanes, strip))
@@ -222,7 +223,7 @@ class HalfPlaneTransform:
         pairs: tuple[int, int],
     ) -> None:
         size, ny = self.size[1], images.shape[1]
-        half_plane.pad_row_pairs(images, self._correction_x, lanes, pairs, size, work.lines("u", "in"))
+        half_plane.pad_row_pairs(images, self._correction_x, lanes, self.nlane, pairs, size, work.lines("u", "in"))
         work.transform("u", "FFTW_FORWARD", lanes)
         half_plane.store_row_pairs(self._width, work.floats("u", "out"), size, grid, self.guard, pairs, ny)
 

@@ -182,10 +182,11 @@ class Gridder:
         """The grid from which ``degrid`` predicts V = sum I exp(+2 pi i (u l + v m)) of images (nlane, ny, nx).
 
         ``release`` it when done, so that the next grid needs no new memory. ``lanes`` as for ``to_dirty``: what is predicted
-        for the others is anything.
+        for the others is anything, and images behind the last of them may be left out.
         """
         images = np.ascontiguousarray(model, self.dtype)
-        _require(images, (self.nlane, *self.geometry.shape), "model")
+        planes = self.nlane if lanes is None else max(len(images), int(lanes.max(initial=-1)) + 1)
+        _require(images, (min(planes, self.nlane), *self.geometry.shape), "model")
         grid = self._take()
         self._transform.from_images(images, grid, lanes)
         return grid

@@ -154,7 +154,7 @@ class BlockImager:
             with timeline.span("transform model", block=block.index):
                 model_grid = None
                 if model is not None and any(model[lane].any() for lane in lanes):
-                    model_grid = gridder.from_model(_padded(model, gridder.nlane), lanes)
+                    model_grid = gridder.from_model(model, lanes)
             for leaf, pieces, leaf_sums in self._weighted(team, block, density):
                 sum_tree.add(leaf.index, leaf_sums)
                 with timeline.span("predict, subtract, grid", block=block.index, leaf=leaf.index, lanes=gridder.nlane):
@@ -277,13 +277,6 @@ class BlockImager:
             self.d.axis, block.start, block.stop, native, ratio=self._ratios[obs],
             interpolation=spectral.interpolation, binning=spectral.binning,
         )
-
-
-def _padded(model: NDArray[np.float32], nlane: int) -> NDArray[np.float32]:
-    """With planes of 0 for the lanes beyond a block's channels."""
-    if len(model) == nlane:
-        return model
-    return np.concatenate([model, np.zeros((nlane - len(model), *model.shape[1:]), np.float32)])
 
 
 class _Cache:

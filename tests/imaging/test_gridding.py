@@ -197,6 +197,18 @@ def test_threads_and_reused_memory_do_not_change_a_bit() -> None:
     assert one.identity == two.identity
 
 
+@pytest.mark.parametrize("nlane", [8, 16])
+def test_models_behind_the_last_lane_that_counts_may_be_left_out(nlane: int) -> None:
+    gridder = Gridder(geometry(64, 50), nlane=nlane)
+    uvw_m, p = observation(nlane, NARROW)
+    model, lanes, out = model_of(gridder), np.array([0, 2, 4]), np.zeros(p.vis.shape, gridder.dtype)
+    gridder.degrid(gridder.from_model(model[:5], lanes), uvw_m, p, out)
+    assert np.array_equal(out[..., lanes], vis_of(gridder, uvw_m, p, model)[..., lanes])
+    for planes, wanted in ((4, lanes), (5, None), (nlane + 1, lanes)):
+        with pytest.raises(ValueError, match="model"):
+            gridder.from_model(np.zeros((planes, 64, 50), np.float32), wanted)
+
+
 def test_an_image_channel_has_the_same_bits_whatever_its_neighbours() -> None:
     gridder = Gridder(geometry(64, 50), nlane=16)
     uvw_m, p = observation(16, NARROW)
