@@ -24,6 +24,16 @@ _TILE_CHANNELS, _TILE_ROWS = 64, 1024
 _FIXED_SHAPE = 5
 """casacore's ColumnDesc options Direct and FixedShape."""
 
+_STORAGE: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "IncrementalStMan": (
+        ["ARRAY_ID", "EXPOSURE", "FEED1", "FEED2", "FIELD_ID", "FLAG_ROW", "INTERVAL", "OBSERVATION_ID", "PROCESSOR_ID",
+         "SCAN_NUMBER", "STATE_ID", "TIME", "TIME_CENTROID"], {"BUCKETSIZE": 62_456},
+    ),
+    "StandardStMan": (["ANTENNA1", "ANTENNA2", "DATA_DESC_ID"], {"BUCKETSIZE": 32_768}),
+}  # fmt: skip
+"""What keeps columns of one number per row, as in sets of ALMA: casacore's defaults have buckets of some hundred rows, which
+every reader of a whole column pays for."""
+
 
 def refuse_existing(path: str | os.PathLike[str]) -> None:
     """UsageError if there is something at ``path``: MeasurementSets are never overwritten."""
@@ -84,15 +94,23 @@ def _create(path: Path, meta: ObservationMeta) -> Any:
     shape = [meta.nchan, meta.npol]
     columns = [
         makearrcoldesc(name, value, valuetype=kind, ndim=2, shape=shape, options=_FIXED_SHAPE,
-                       datamanagertype="TiledColumnStMan", datamanagergroup=f"Tiled{name}")
-        for name, value, kind in (("DATA", 0j, "complex"), ("FLAG", False, "boolean"))
+                       datamanagertype="TiledColumnStMan", datamanagergroup=f"Kept{number}")
+        for number, (name, value, kind) in enumerate((("DATA", 0j, "complex"), ("FLAG", False, "boolean")), 1)
     ]  # fmt: skip
-    tile = [meta.npol, min(_TILE_CHANNELS, meta.nchan), min(_TILE_ROWS, meta.nrow)]
+    nrow = min(_TILE_ROWS, meta.nrow)
+    samples, weights = [meta.npol, min(_TILE_CHANNELS, meta.nchan), nrow], [meta.npol, nrow]
+    kept = [
+        ("TiledColumnStMan", ["DATA"], {"DEFAULTTILESHAPE": samples}),
+        ("TiledColumnStMan", ["FLAG"], {"DEFAULTTILESHAPE": samples}),
+        ("TiledColumnStMan", ["UVW"], {"DEFAULTTILESHAPE": [3, nrow]}),
+        ("TiledShapeStMan", ["WEIGHT"], {"DEFAULTTILESHAPE": weights}),
+        ("TiledShapeStMan", ["SIGMA"], {"DEFAULTTILESHAPE": weights}),
+        *((kind, names, spec) for kind, (names, spec) in _STORAGE.items()),
+    ]
     managers = {
-        f"*{number}": {"NAME": f"Tiled{name}", "TYPE": "TiledColumnStMan", "SEQNR": number, "COLUMNS": [name],
-                       "SPEC": {"DEFAULTTILESHAPE": tile}}
-        for number, name in enumerate(("DATA", "FLAG"), 1)
-    }  # fmt: skip
+        f"*{number}": {"NAME": f"Kept{number}", "TYPE": kind, "SEQNR": number, "COLUMNS": names, "SPEC": spec}
+        for number, (kind, names, spec) in enumerate(kept, 1)
+    }
     return default_ms(str(path), {**required_ms_desc("MAIN"), **maketabdesc(columns)}, managers)
 
 
