@@ -152,6 +152,11 @@ def _casa_table(dish: Dish) -> NDArray[np.float32]:
     return table
 
 
+def load() -> None:
+    """Import what primary beams take: a tenth of a second, of use to ranks that are about to wait for the first one."""
+    from scipy import special  # noqa: F401
+
+
 def _jinc(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """2 J1(x) / x, 1 at 0."""
     from scipy import special

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from radps_mpi.config import RunConfig
+from radps_mpi.imaging import primary_beams
 from radps_mpi.io.preflight import look_at_store
 from radps_mpi.io.visibility_store import SUFFIX, VisibilityStore
 from radps_mpi.journey.describe import Description, describe
@@ -27,6 +28,8 @@ def preview(config: RunConfig, comm: Comm) -> tuple[Description, Needs]:
     """
     vis = config.selection.vis
     if any(path.endswith(SUFFIX) for path in vis):
+        if config.image.pb_model != "none":
+            primary_beams.load()  # on all ranks at once: each describes the image later on
         description: Description = on_root(comm, "planning the image", lambda: _of_store(config))
         needed = needs(description)
     else:
