@@ -14,7 +14,7 @@ from radps_mpi import calibration, parallel
 from radps_mpi.errors import StorageError
 from radps_mpi.planning.machine_constants import Machine
 
-GUESSED = {"cores_per_node", "memory_per_node_bytes", "kernels_memory_bytes", "start_per_rank_s", "commit_fixed_s",
+GUESSED = {"cores_per_node", "memory_per_node_bytes", "kernels_memory_bytes", "start_per_rank_s",
            "commit_us_per_channel", "file_system_bytes_s", "network_latency_us", "network_bytes_s"}  # fmt: skip
 """What one rank on one node can't measure."""
 
@@ -25,6 +25,7 @@ def test_a_calibration_measures_all_that_one_rank_can_and_leaves_no_file(
 ) -> None:
     monkeypatch.setattr(calibration, "_REPEATS", 1)
     monkeypatch.setattr(calibration, "_DATA", (16, 16, 12))
+    monkeypatch.setattr(calibration, "_ROWS", (4, 16, 20))
     monkeypatch.setattr(calibration, "_DISK_MB", 8)
     comm = parallel.world()
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")  # a process of its own would look for the other three

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from radps_mpi import alarm
 from radps_mpi.constants import SECONDS_PER_DAY
 from radps_mpi.data.axis import FRAMES
+from radps_mpi.decomposition import FACTOR_BLOCK
 from radps_mpi.errors import DataError
 
 DIRECTION_FRAMES = ("J2000", "ICRS")
@@ -24,9 +25,6 @@ CONVERTIBLE_FREQUENCIES = ("TOPO", "GEO", "BARY", "LSRK", "LSRD", "GALACTO", "LG
 
 _REFERENCE_HZ = 1e9
 """Conversions are Doppler factors, the same for every frequency; this one is converted to find them."""
-
-FACTOR_BLOCK = 256
-"""Integrations whose factors are computed in one go."""
 
 _FORGET_S = 1000.0 * SECONDS_PER_DAY
 _CACHED_EPOCHS = 40

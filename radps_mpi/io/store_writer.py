@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from radps_mpi import faults
 from radps_mpi.data.axis import FRAMES
 from radps_mpi.data.observation import ObservationMeta
+from radps_mpi.decomposition import FACTOR_BLOCK
 from radps_mpi.io import durable, hdf5
 from radps_mpi.io.ingest_slab import clean_row_weights
-from radps_mpi.io.measurement_set_frames import FACTOR_BLOCK, frame_factors
+from radps_mpi.io.measurement_set_frames import frame_factors
 from radps_mpi.io.seal import write_seal
 from radps_mpi.io.visibility_store import (
     FORMAT,

@@ -35,7 +35,7 @@ def work_of(
     by_row = rows / rows.sum()
     return Work(
         channels=d.axis.nchan, ny=d.geometry.ny, nx=d.geometry.nx, block_channels=d.nlane, groups=len(d.leaves),
-        rows=int(rows.sum()), row_chunk=d.observations[0].meta.row_chunk,
+        rows=int(rows.sum()), times=sum(o.meta.ntime for o in d.observations), row_chunk=d.observations[0].meta.row_chunk,
         native_channels=round(float(np.dot(by_row, [o.meta.nchan for o in d.observations]))), native_per_block=native,
         polarisations=max(o.meta.npol for o in d.observations), passes=passes,
         spectral_weights=any(o.meta.has_spectral_weight for o in d.observations), continuum=d.continuum,

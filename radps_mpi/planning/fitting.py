@@ -84,7 +84,7 @@ def _gridding(w: Work, _: Machine) -> list[float]:
 
 def _minor(w: Work, _: Machine) -> list[float]:
     planes = float(w.cycles * w.line_channels * w.pixels)
-    return [1e-9 * planes, 1e-6 * w.iterations * model.iteration_growth(w.mask_pixels)]
+    return [1e-9 * planes, 1e-6 * w.iterations * model.iteration_growth(w.mask_pixels, w.pixels)]
 
 
 _FITS = (
@@ -111,7 +111,7 @@ def fit_machine(machine: Machine, runs: Sequence[MeasuredRun]) -> Machine:
     for fit in _FITS:
         changes: dict[str, Any] = _solve(fit, machine, cubes)
         machine = replace(machine, **changes)
-    machine = _fit_degridding(machine, cubes)
+    machine = _fit_commits(_fit_degridding(machine, cubes), runs)
     planes = [run for run in runs if run.work.continuum]
     return replace(machine, plane_per_lane=_per_lane(machine, planes[0])) if planes else machine
 
@@ -145,6 +145,14 @@ def _fit_degridding(machine: Machine, runs: Sequence[MeasuredRun]) -> Machine:
     spent = sum(run.span_seconds.get("predict, subtract, grid", 0.0) for run in cleaned)
     degrid = max(0.0, 1e9 * (spent - sum(_cleared_s(machine, run.work) for run in cleaned)) / taps - machine.grid_ns_per_tap)
     return replace(machine, degrid_ns_per_tap=degrid)
+
+
+def _fit_commits(machine: Machine, runs: Sequence[MeasuredRun]) -> Machine:
+    """What a commit takes besides its channels: the runs are so short that each phase has one, at its end, on all ranks."""
+    spent = sum(run.span_seconds.get("commit", 0.0) / run.layout.ranks for run in runs)
+    commits = [1 + run.work.cycles for run in runs]
+    records_s = sum(1e-6 * machine.commit_us_per_channel * n * run.work.channels for n, run in zip(commits, runs, strict=True))
+    return replace(machine, commit_fixed_s=max(0.0, spent - records_s) / sum(commits)) if spent > 0.0 else machine
 
 
 def _taps(w: Work) -> float:

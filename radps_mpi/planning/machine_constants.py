@@ -13,7 +13,7 @@ from radps_mpi.errors import StorageError, UsageError
 from radps_mpi.units import did_you_mean
 from radps_mpi.user_files import read_user_file, user_file
 
-MACHINE_VERSION = 2
+MACHINE_VERSION = 3
 """Written as ``machine_version`` into every file; files of another version are refused."""
 
 _LARGEST = 1e18
@@ -46,7 +46,8 @@ class Machine:
     start_per_rank_s: float = _c(0.002, "more for every rank of the job: one file system serves all imports")
     survey_fixed_s: float = _c(0.22, "more where the inputs are MeasurementSets: loading casacore, listing their rows")
     ingest_fixed_s: float = _c(0.22, "laying out the store, opening tables")
-    ingest_us_per_row: float = _c(2.9, "survey, frames, sorting, for every row of the MeasurementSets: not shared by the ranks")
+    ingest_us_per_row: float = _c(2.9, "survey, sorting, for every row of the MeasurementSets: not shared by the ranks")
+    frames_us_per_time: float = _c(120.0, "frequencies in other frames, for every integration: in the survey and in ingest")
     layout_fixed_s: float = _c(0.27, "planning the image, creating the state")
     layout_after_ingest_s: float = _c(0.1, "the same, where ingest has loaded most of what it takes")
     first_fixed_s: float = _c(0.15, "loading kernels at their first use")
@@ -67,7 +68,7 @@ class Machine:
     psf_fixed_ms: float = _c(0.82, "of a channel: fitting the beam")
     residual_ns_per_pixel: float = _c(5.3, "a residual: peaks, checksum, writing; the model read")
     minor_ns_per_pixel: float = _c(7.8, "a channel's minor cycle before its first iteration")
-    minor_us_per_iteration: float = _c(1.5, "finding the peak, subtracting, in a mask of 10,000 pixels")
+    minor_us_per_iteration: float = _c(1.5, "finding the peak, subtracting, in a mask of 10,000 pixels of 512 x 512")
     product_ns_per_pixel: float = _c(3.9, "of each product: restoring, beams, byte order, checksum, writing")
     product_fixed_ms: float = _c(0.09, "of a channel's products")
     commit_fixed_s: float = _c(0.02, "flushing, replacing the manifest")

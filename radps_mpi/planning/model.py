@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from radps_mpi.decomposition import FACTOR_BLOCK
 from radps_mpi.planning.machine_constants import Machine
 from radps_mpi.planning.memory import RankMemory, rank_memory
 from radps_mpi.planning.resources import cache_bytes
@@ -50,9 +51,10 @@ _NOT_HIDDEN = 0.25
 """Of the shorter one of computing and storage, which go on at the same time; measured for writing, on one rank and on two, and
 taken for reading, which was not measured from a disk."""
 
-_MINOR_GROWTH = 0.65
-"""Only tiles that may hold the next peak are touched, and a larger mask has fewer of those: at 512^2 an iteration takes 1.05,
-4.7, 10.2 and 17.5 us where the mask has 1, 10, 30 and 100 % of the pixels."""
+_MINOR_GROWTH, _MINOR_GROWTH_OF_PLANE = 0.65, 0.15
+"""Only tiles that may hold the next peak are touched, and a larger mask has fewer of those: at 512^2 an iteration takes 0.7,
+3.4 and 17.5 us where the mask has 1, 10 and 100 % of the pixels. A PSF of more pixels reaches more of them: 5.1, 17.5, and 33
+to 75 us with a full mask of 256^2, 512^2 and 1024^2."""
 
 _THREAD_GAIN = 0.9
 """Of a thread more in transforms and in restoring, of what it could gain: a guess, not measured."""
@@ -131,9 +133,9 @@ class Corrections:
 NO_CORRECTIONS = Corrections()
 
 
-def iteration_growth(mask_pixels: int) -> float:
-    """Time of an iteration of the minor cycle, in that of one in a mask of 10,000 pixels."""
-    return float((max(1, mask_pixels) / 1e4) ** _MINOR_GROWTH)
+def iteration_growth(mask_pixels: int, pixels: int) -> float:
+    """Time of an iteration of the minor cycle, in that of one in a mask of 10,000 pixels of a plane of 512 x 512."""
+    return float((max(1, mask_pixels) / 1e4) ** _MINOR_GROWTH * (pixels / 512**2) ** _MINOR_GROWTH_OF_PLANE)
 
 
 def predict(
@@ -274,9 +276,15 @@ class _Costs:
 
     def starting(self) -> Part:
         """Processes, imports, MPI."""
-        survey_s = self.m.survey_fixed_s if self.w.from_measurement_sets else 0.0
+        survey_s = self.m.survey_fixed_s + self._frames_s if self.w.from_measurement_sets else 0.0
         storm_s = self.m.start_per_rank_s * (self.layout.ranks - 1)
         return self._part(STARTING, (0.0, 0.0, ""), 0.0, self.m.start_s + survey_s + storm_s, commits=False)
+
+    @property
+    def _frames_s(self) -> float:
+        """Doppler factors of all integrations, which ranks share in blocks."""
+        of_a_rank = FACTOR_BLOCK * -(-self.w.times // (FACTOR_BLOCK * self.layout.ranks))
+        return 1e-6 * self.m.frames_us_per_time * min(self.w.times, of_a_rank)
 
     def ingest(self) -> Part:
         """The corner turn, where the inputs are MeasurementSets: as large as the store, and in nobody's memory yet."""
@@ -284,7 +292,7 @@ class _Costs:
             return Part(INGEST, 0.0, 0.0, "")
         busy = 1e-9 * self.m.ingest_ns_per_sample * self.w.samples
         disk = self._storage.read_s(self.w.store_bytes) + self._storage.write_s(self.w.store_bytes)
-        fixed = self.m.ingest_fixed_s + 1e-6 * self.m.ingest_us_per_row * self.w.rows
+        fixed = self.m.ingest_fixed_s + 1e-6 * self.m.ingest_us_per_row * self.w.rows + self._frames_s
         return self._part(INGEST, (busy / self.layout.ranks, busy, "computing"), disk, fixed, commits=False)
 
     def plan(self) -> Part:
@@ -310,7 +318,7 @@ class _Costs:
         if not w.cycles:
             return Part(MINOR, 0.0, 0.0, "")
         plane = 1e-9 * m.minor_ns_per_pixel * w.pixels * w.cycles
-        iteration = 1e-6 * m.minor_us_per_iteration * iteration_growth(w.mask_pixels)
+        iteration = 1e-6 * m.minor_us_per_iteration * iteration_growth(w.mask_pixels, w.pixels)
         channel = plane + iteration * w.iterations / max(1, w.line_channels)
         busy = channel * w.line_channels
         dealt = -(-w.line_blocks // ranks) * w.block_channels if by_block else -(-w.line_channels // ranks)

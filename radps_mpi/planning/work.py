@@ -28,6 +28,8 @@ class Work:
     """Row groups of a block (leaves of its reduction tree): at most so many ranks share one."""
     rows: int
     """Baselines x integrations, of all observations."""
+    times: int
+    """Integrations, of all observations."""
     row_chunk: int
     """Rows of the store's chunks: a row group has whole ones."""
     native_channels: int
@@ -176,8 +178,8 @@ class Work:
 
 
 _ABOVE_ZERO = frozenset({
-    "channels", "ny", "nx", "block_channels", "groups", "rows", "row_chunk", "native_channels", "polarisations", "support",
-    "padded_v", "padded_u", "plane_v", "plane_u", "real_bytes",
+    "channels", "ny", "nx", "block_channels", "groups", "rows", "times", "row_chunk", "native_channels", "polarisations",
+    "support", "padded_v", "padded_u", "plane_v", "plane_u", "real_bytes",
 })  # fmt: skip
 _LARGEST = 1e18
 """Of bytes, iterations or anything else that is counted."""

@@ -164,7 +164,7 @@ def test_a_finished_run_keeps_what_it_took_and_the_next_plan_uses_it(galaxy_stor
         assert plan["work"]["line_channels"] == entry["work"]["line_channels"]
         assert plan["work"]["iterations"] == entry["work"]["iterations"], "as many as it took, niter or more"
         assert plan["corrections"]["seconds"].keys() & {FIRST, PRODUCTS}
-    (tmp_path / "other.toml").write_text('machine_version = 2\nprocessor = "Another @ 1 GHz"\n')
+    (tmp_path / "other.toml").write_text('machine_version = 3\nprocessor = "Another @ 1 GHz"\n')
     elsewhere = planned([galaxy_store, *parameters, "--machine", tmp_path / "other.toml"])
     assert elsewhere["corrections"]["seconds"] == {} and elsewhere["corrections"]["memory"] == plan["corrections"]["memory"]
     assert any("times measured on another processor" in note for note in elsewhere["notes"])

@@ -10,8 +10,9 @@ from astropy.time import Time
 
 from radps_mpi.constants import SPEED_OF_LIGHT_M_S
 from radps_mpi.data.axis import FRAMES
+from radps_mpi.decomposition import FACTOR_BLOCK
 from radps_mpi.errors import DataError
-from radps_mpi.io.measurement_set_frames import FACTOR_BLOCK, frame_factors, observatory_itrf_m, to_supported_frame
+from radps_mpi.io.measurement_set_frames import frame_factors, observatory_itrf_m, to_supported_frame
 
 ALMA_M = (2225142.180268967, -5440307.370348562, -2481029.851873547)
 START_S = 4_845_332_230.0

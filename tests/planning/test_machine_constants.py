@@ -18,24 +18,24 @@ def test_a_machine_file_gives_back_the_machine(tmp_path: Path) -> None:
 
 
 def test_a_file_may_leave_constants_out() -> None:
-    assert machine_of_toml("machine_version = 2\nstart_s = 9.0\n", "m.toml") == replace(Machine(), start_s=9.0)
+    assert machine_of_toml("machine_version = 3\nstart_s = 9.0\n", "m.toml") == replace(Machine(), start_s=9.0)
 
 
 @pytest.mark.parametrize(("text", "message"), [
     ("start_s = 1.0", "m.toml: machine_version None is not known"),
     ("machine_version = 99", "machine_version 99 is not known"),
-    ("machine_version = 2\nstart = 1", "m.toml: unknown constant 'start'"),
-    ("machine_version = 2\nstart_s = 'x'", "m.toml: start_s: 'x' is not a number"),
-    ("machine_version = 2\nstart_s = true", "is not a number"),
-    ("machine_version = 2\nstart_s = -1.0", "m.toml: start_s: -1.0 is outside the allowed range"),
-    ("machine_version = 2\nstart_s = nan", "outside the allowed range"),
-    ("machine_version = 2\nmemory_bytes_s = 0", "memory_bytes_s: a rate has to be at least 1 byte/s"),
-    ("machine_version = 2\nnetwork_bytes_s = 1e-300", "network_bytes_s: a rate has to be at least 1 byte/s"),
-    ("machine_version = 2\ncalibrated = 3", "calibrated: 3 is not a text"),
+    ("machine_version = 3\nstart = 1", "m.toml: unknown constant 'start'"),
+    ("machine_version = 3\nstart_s = 'x'", "m.toml: start_s: 'x' is not a number"),
+    ("machine_version = 3\nstart_s = true", "is not a number"),
+    ("machine_version = 3\nstart_s = -1.0", "m.toml: start_s: -1.0 is outside the allowed range"),
+    ("machine_version = 3\nstart_s = nan", "outside the allowed range"),
+    ("machine_version = 3\nmemory_bytes_s = 0", "memory_bytes_s: a rate has to be at least 1 byte/s"),
+    ("machine_version = 3\nnetwork_bytes_s = 1e-300", "network_bytes_s: a rate has to be at least 1 byte/s"),
+    ("machine_version = 3\ncalibrated = 3", "calibrated: 3 is not a text"),
     ("machine_version =", "not valid TOML"),
-    pytest.param("machine_version = 2\nx = " + "[" * 100_000, "not valid TOML", id="brackets"),
+    pytest.param("machine_version = 3\nx = " + "[" * 100_000, "not valid TOML", id="brackets"),
     pytest.param("machine_version = " + "9" * 5000, "not valid TOML", id="digits"),
-    pytest.param("machine_version = 2\ncores_per_node = " + "9" * 400, "outside the allowed range: 0 to 1e+18", id="digits"),
+    pytest.param("machine_version = 3\ncores_per_node = " + "9" * 400, "outside the allowed range: 0 to 1e+18", id="digits"),
 ])  # fmt: skip
 def test_what_cannot_be_a_machine_is_refused_by_name(text: str, message: str) -> None:
     with pytest.raises(UsageError) as refused:

@@ -41,8 +41,9 @@ def test_planes_are_written_while_others_are_computed_and_a_part_of_that_shows()
 
 
 def test_an_iteration_costs_less_for_each_pixel_of_a_large_mask_than_of_a_small_one() -> None:
-    assert model.iteration_growth(10_000) == 1.0
-    assert 10 < model.iteration_growth(1_000_000) < 100
+    assert model.iteration_growth(10_000, 512 * 512) == 1.0
+    assert 10 < model.iteration_growth(1_000_000, 1024 * 1024) < 100
+    assert model.iteration_growth(10_000, 1024 * 1024) > model.iteration_growth(10_000, 256 * 256)
 
 
 def test_blocks_that_do_not_share_out_evenly_are_named_as_what_holds_a_part_up() -> None:

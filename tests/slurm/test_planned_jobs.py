@@ -28,7 +28,7 @@ most_nodes = 2
 time_limit = "1h"
 """
 
-SLOW = "machine_version = 2\nminor_us_per_iteration = 4e6\n"
+SLOW = "machine_version = 3\nminor_us_per_iteration = 4e6\n"
 """A machine on which an iteration of CLEAN takes four seconds, so that it pays to share a few hundred."""
 
 
