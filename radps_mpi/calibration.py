@@ -204,7 +204,7 @@ def _measure_runs(comm: Comm, scratch: Path, machine: Machine) -> Machine:
     rows = _simulated(comm, scratch / "rows", _ROWS)
     jobs: tuple[tuple[Path, dict[str, Any]], ...] = (
         (data[1], {"imsize": 256, "weighting": "briggs", "niter": 6000}),
-        (data[0], {"imsize": 1280, "nchan": nchan, "weighting": "briggs", "niter": 1000, "nmajor": 1}),
+        (data[0], {"imsize": 768, "nchan": nchan, "weighting": "briggs", "niter": 1000, "nmajor": 1}),
         (data[0], {"imsize": 384, "niter": 40_000, "mask": ("circle[[192pix,192pix],20pix]",)}),
         (data[0], {"imsize": 256, "specmode": "mfs"}),
     )

@@ -47,9 +47,10 @@ HALF_COSTS = 0.7
 """Of a full block's time, where no half has been measured: gridding takes as many instructions for 8 lanes as for 16 where
 vectors are wide enough, transforms take half."""
 
-_NOT_HIDDEN = 0.25
-"""Of the shorter one of computing and storage, which go on at the same time; measured for writing, on one rank and on two, and
-taken for reading, which was not measured from a disk."""
+_NOT_HIDDEN = 0.5
+"""Of the shorter one of computing and storage, which go on at the same time. Measured for writing products: 0.25 on one virtual
+machine, 0.5 and more on another, where the last planes and the flush come after the computing; taken for reading, which was
+not measured from a disk."""
 
 _MINOR_GROWTH, _MINOR_GROWTH_OF_PLANE = 0.65, 0.1
 """Only tiles that may hold the next peak are touched, and a larger mask has fewer of those: at 512^2 an iteration takes 0.7,
