@@ -164,7 +164,7 @@ class Ours:
         by BlockImager.residual."""
         for piece, block in zip(self.pieces, self.blocks, strict=True):
             lanes = np.arange(block.stop - block.start)
-            model = self._model(block)
+            model = self.data.model[block]
             require(any(model[lane].any() for lane in lanes), "the model is empty")  # as the program looks for it
             model_grid = self.gridder.from_model(model, lanes)
             grid = grid_residual(self.gridder, [piece], model_grid)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radps_mpi import faults
+from radps_mpi import faults, timeline
 from radps_mpi.data.beam import Beam
 from radps_mpi.errors import DataError
 from radps_mpi.io import manifest as manifests
@@ -240,10 +240,11 @@ class Checkpoint:
         """
         with all_or_none(self.comm, "flushing the state file"):
             self.state.sync()
-        changed = self._exchange()
-        header = {**self.header, **(changes or {}), "commit": int(self.header["commit"]) + 1}
-        manifest = Manifest(header, self.table)
-        on_root(self.comm, "committing the manifest", lambda: manifests.save(manifest, self.directory / MANIFEST_NAME))
+        with timeline.span("exchange records, replace manifest"):
+            changed = self._exchange()
+            header = {**self.header, **(changes or {}), "commit": int(self.header["commit"]) + 1}
+            manifest = Manifest(header, self.table)
+            on_root(self.comm, "committing the manifest", lambda: manifests.save(manifest, self.directory / MANIFEST_NAME))
         faults.reach("before-done")
         self.header = header
         self._spare(changed)
@@ -289,6 +290,8 @@ def layout_of(manifest: Manifest, directory: Path) -> StateLayout:
     layout = StateLayout.from_header(manifest.header.get("state", {}), path)
     if layout.nchan != len(manifest.table):
         raise DataError(f"{path}: {len(manifest.table)} records for a state of {layout.nchan} channels")
+    if layout.has_masks != (manifest.table.dtype == manifests.MASKED_RECORD):
+        raise DataError(f"{path}: its records are those of a state {'without' if layout.has_masks else 'with'} masks")
     return layout
 
 

@@ -14,8 +14,6 @@ from functools import partial as partial_call
 from pathlib import Path
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 
 from radps_mpi import alarm
 from radps_mpi.data.observation import ObservationMeta
@@ -127,8 +125,7 @@ def _make(
     keep = partial_call(ingest_progress.save, partial, key, progress)
     finished = _fill(comm, partial, tables, choices, plans, memory_bytes, limit, progress, keep, listed=found is not None)
     times = [plan.times_s for plan in plans]
-    factors = [doppler_factors(comm, *known) for known in zip(finished, times, strict=True)]
-    finish(comm, final, finished, times, factors)
+    finish(comm, final, finished, times, doppler_factors(comm, finished, times))
     on_root(comm, "ending the ingest", lambda: ingest_progress.forget(partial))
     return finished
 
@@ -172,11 +169,6 @@ def plan_observations(
     """What :func:`ingest` would store, decided from tables and row columns without reading visibilities; lengths of baselines
     are known if ``with_uvw``. Collective."""
     return _plan(comm, sources, selection_per_source(selection, len(sources)), row_chunk, with_uvw=with_uvw)[2]
-
-
-def times_and_factors(comm: Comm, plan: ObservationPlan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``time_s`` (ntime,) and ``frame_factor`` (ntime, 3) of a planned observation. Collective."""
-    return plan.times_s, doppler_factors(comm, plan.meta, plan.times_s)
 
 
 # Planning -----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radps_mpi.data.observation import ObservationMeta
-from radps_mpi.io.ingest import plan_observations, times_and_factors
+from radps_mpi.io.ingest import plan_observations
 from radps_mpi.io.selection import SelectionOptions
+from radps_mpi.io.store_writer import doppler_factors
 from radps_mpi.parallel.types import Comm
 
 
@@ -35,4 +36,5 @@ def survey(comm: Comm, sources: Sequence[str], selection: SelectionOptions, *, w
     ingest."""
     plans = plan_observations(comm, sources, selection, with_uvw=with_uvw)
     metas = [replace(p.meta, samples=np.full_like(p.meta.samples, p.meta.nrow)) for p in plans]
-    return Survey(Path(sources[0]), metas, [times_and_factors(comm, plan) for plan in plans])
+    times_s = [plan.times_s for plan in plans]
+    return Survey(Path(sources[0]), metas, list(zip(times_s, doppler_factors(comm, metas, times_s), strict=True)))

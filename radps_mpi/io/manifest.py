@@ -58,7 +58,7 @@ CHANNEL_RECORD = np.dtype([
     ("cycle", "<i4"),  # major cycles done
     ("residual_cycle", "<i4"),  # the cycle whose model the residual belongs to, -1 = no residual
     *PROGRESS.descr,  # minor-cycle iterations so far; peaks are pixels, and of their type
-    ("image_peak_jy", "<f4"), ("mask_pixels", "<u4"),
+    ("image_peak_jy", "<f4"), ("mask_pixels", "<i8"),
     ("sumwt", "<f8"), ("noise_sum", "<f8"), ("sidelobe", "<f8"),
     ("beam_major_rad", "<f8"), ("beam_minor_rad", "<f8"), ("beam_pa_rad", "<f8"),
     ("psf_sum", "<u8", (2,)), ("residual_sum", "<u8", (2,)),

@@ -92,7 +92,7 @@ def simulate_store(
     final = Path(path)
     partial = partial_path(final)
     meta = observation_meta(simulation, row_chunk)
-    factor = doppler_factors(comm, meta, simulation.tracks.time_s)
+    (factor,) = doppler_factors(comm, [meta], [simulation.tracks.time_s])
     try:
         on_root(comm, f"laying out {partial}", lambda: lay_out(partial, [meta]))
         file = hdf5.open_for_writing(partial, comm)

@@ -127,21 +127,27 @@ def _write_lines(path: Path, dataset: h5py.Dataset, first: tuple[int, int], line
         os.close(fd)
 
 
-def doppler_factors(comm: Comm, meta: ObservationMeta, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``frame_factor`` (ntime, 3) of an observation. Collective."""
-    mine = np.arange(len(times_s)) // FACTOR_BLOCK % comm.size == comm.rank
-    values = np.zeros((len(times_s), len(FRAMES)))
-    with all_or_none(comm, f"converting the frequencies of {meta.source}"):
-        if mine.any():
-            values[mine] = frame_factors(
-                times_s[mine],
-                time_scale=meta.time_scale,
-                frame=meta.frequency_frame,
-                direction_rad=meta.direction_rad,
-                direction_frame="J2000" if meta.ephemeris else meta.direction_frame,
-                observatory_m=meta.observatory_itrf_m,
-            )
-    return merge_disjoint(comm, values, mine)
+def doppler_factors(
+    comm: Comm, metas: Sequence[ObservationMeta], times_s: Sequence[NDArray[np.float64]]
+) -> list[NDArray[np.float64]]:
+    """``frame_factor`` (ntime, 3) of observations; the ranks share blocks of integrations, of all observations together.
+    Collective."""
+    values, mine, dealt = [np.zeros((len(times), len(FRAMES))) for times in times_s], [], 0
+    for times in times_s:
+        mine.append((dealt + np.arange(len(times)) // FACTOR_BLOCK) % comm.size == comm.rank)
+        dealt += -(-len(times) // FACTOR_BLOCK)
+    with all_or_none(comm, "converting frequencies to other frames"):
+        for meta, times, here, factors in zip(metas, times_s, mine, values, strict=True):
+            if here.any():
+                factors[here] = frame_factors(
+                    times[here],
+                    time_scale=meta.time_scale,
+                    frame=meta.frequency_frame,
+                    direction_rad=meta.direction_rad,
+                    direction_frame="J2000" if meta.ephemeris else meta.direction_frame,
+                    observatory_m=meta.observatory_itrf_m,
+                )
+    return [merge_disjoint(comm, factors, here) for factors, here in zip(values, mine, strict=True)]
 
 
 def finish(

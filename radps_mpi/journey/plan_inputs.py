@@ -46,6 +46,10 @@ class Imagined:
     telescope: str = "ALMA"
 
 
+_BASELINES = {"ALMA": 903, "VLA": 351}
+"""Of all antennas: so many rows are guessed to be of one time."""
+
+
 class ImaginedObservations:
     """As :class:`radps_mpi.journey.describe.Observations`, from plain numbers; baselines and times are not spelt out."""
 
@@ -72,7 +76,8 @@ def _meta(r: Imagined) -> ObservationMeta:
         spw_name="", frequency_frame="LSRK", first_channel=0, telescope=r.telescope, dish_diameters_m=(diameter_m,),
         observatory_itrf_m=(0.0, 0.0, 0.0), observer="", project="", restfreq_hz=0.0, corr_types=corr, data_column="DATA",
         weight_column="WEIGHT", time_scale="UTC", first_time_s=0.0, last_time_s=0.0, max_uv_m=r.max_baseline_m, max_w_m=0.0,
-        nrow=r.rows, ntime=1, row_chunk=ROW_CHUNK, freq_hz=freq_hz, width_hz=np.full(r.channels, r.width_hz),
+        nrow=r.rows, ntime=-(-r.rows // _BASELINES[r.telescope]), row_chunk=ROW_CHUNK, freq_hz=freq_hz,
+        width_hz=np.full(r.channels, r.width_hz),
         samples=np.full((r.channels, len(corr)), r.rows, np.int64), report=IngestReport(rows=r.rows),
     )  # fmt: skip
 

@@ -148,9 +148,10 @@ def _fit_degridding(machine: Machine, runs: Sequence[MeasuredRun]) -> Machine:
 
 
 def _fit_commits(machine: Machine, runs: Sequence[MeasuredRun]) -> Machine:
-    """What a commit takes besides its channels: the runs are so short that each phase has one, at its end, on all ranks."""
-    spent = sum(run.span_seconds.get("commit", 0.0) / run.layout.ranks for run in runs)
-    commits = [1 + run.work.cycles for run in runs]
+    """What a commit takes besides its channels; the flush of planes before it is charged to the disk. The runs are so short
+    that they have one behind the first images, three in each cycle and one at the end, on all ranks."""
+    spent = sum(run.span_seconds.get("exchange records, replace manifest", 0.0) / run.layout.ranks for run in runs)
+    commits = [2 + 3 * run.work.cycles for run in runs]
     records_s = sum(1e-6 * machine.commit_us_per_channel * n * run.work.channels for n, run in zip(commits, runs, strict=True))
     return replace(machine, commit_fixed_s=max(0.0, spent - records_s) / sum(commits)) if spent > 0.0 else machine
 

@@ -15,7 +15,7 @@ _INGEST_BYTES_PER_SAMPLE = {False: 26, True: 40}
 _ROW_BYTES = 150
 """A chunk's row columns on every rank: as they travel, sorted, and as they are written."""
 
-_CHANNEL_BYTES = 304
+_CHANNEL_BYTES = 308
 """Of every channel of the cube on every rank: its record, control values, axis; measured from 800 to 80,000 channels."""
 
 _HEAP_PLANES = 6

@@ -283,7 +283,7 @@ class _Costs:
 
     @property
     def _frames_s(self) -> float:
-        """Doppler factors of all integrations, which ranks share in blocks."""
+        """Doppler factors of all integrations, which ranks share in blocks; those of short observations are taken for full."""
         of_a_rank = FACTOR_BLOCK * -(-self.w.times // (FACTOR_BLOCK * self.layout.ranks))
         return 1e-6 * self.m.frames_us_per_time * min(self.w.times, of_a_rank)
 

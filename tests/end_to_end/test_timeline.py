@@ -25,7 +25,8 @@ def test_a_timeline_shows_every_rank_and_every_part_of_the_run(galaxy: Path, tmp
     spans = [e for e in events if e["ph"] == "X"]
     assert {e["pid"] for e in spans} == set(range(ranks))
     parts = {"read rows", "read", "weight density", "weight", "grid", "transform", "minor cycle", "transform model",
-             "predict, subtract, grid", "commit", "restore and write products"}  # fmt: skip
+             "predict, subtract, grid", "commit", "exchange records, replace manifest",
+             "restore and write products"}  # fmt: skip
     assert parts <= {e["name"] for e in spans}
     assert sorted(e["args"]["channel"] for e in spans if e["name"] == "restore and write products") == list(range(40))
     assert all(e["ts"] >= 0 and e["dur"] >= 0 for e in spans)

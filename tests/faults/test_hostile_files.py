@@ -234,7 +234,7 @@ def first_line(nheader: int, nchan: int, record: int = manifests.CHANNEL_RECORD.
         (first_line(100, 3, 10**12), "impossible"),
         (first_line(100, 3, narray=10**12), "impossible"),
         (first_line(100, 3) + bytes(10), "cut short"),
-        (b"RADPS-MANIFEST 9 10 10 179".ljust(63) + b"\n", "newer"),
+        (b"RADPS-MANIFEST 9 10 10 183".ljust(63) + b"\n", "newer"),
     ],
 )
 @pytest.mark.fault(

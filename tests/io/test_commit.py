@@ -271,6 +271,15 @@ def test_a_manifest_of_another_shape_is_refused(state: Checkpoint) -> None:
         reopened(state)
 
 
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.fault("corruption", "a manifest of a state with masks beside one without, and the reverse", "refused")
+def test_a_manifest_of_the_other_kind_of_records_is_refused(tmp_path: Path, masks: bool) -> None:
+    state = Checkpoint.create(world(), tmp_path, {}, (NCHAN, NY, NX), masks=masks)
+    manifests.save(manifests.Manifest(state.header, manifests.new_table(NCHAN, masks=not masks)), tmp_path / "manifest")
+    with pytest.raises(DataError, match=f"records are those of a state {'without' if masks else 'with'} masks"):
+        reopened(state)
+
+
 @pytest.mark.mpi
 @pytest.mark.fault("ranks", "two ranks that stage the same channel", "an error on all ranks")
 def test_a_channel_staged_by_two_ranks_is_an_error_on_all(tmp_path: Path) -> None:

@@ -212,6 +212,22 @@ def test_the_measurement_set_ingests_to_the_bits_of_the_store(tmp_path: Path, pa
             np.testing.assert_array_equal(other, one)
 
 
+def test_the_measurement_set_keeps_its_columns_as_sets_of_alma_do(tmp_path: Path) -> None:
+    from casacore.tables import table
+
+    from radps_mpi.io.simulation_outputs import simulate
+
+    (tmp_path / "sky.toml").write_text(POINT)
+    simulate(MPI.COMM_SELF, SimulationConfig.from_flat(SMALL), tmp_path / "sky.toml", None, tmp_path / "a.ms")
+    with table(str(tmp_path / "a.ms"), ack=False) as main:
+        kept = {column: manager["TYPE"] for manager in main.getdminfo().values() for column in manager["COLUMNS"]}
+        untouched = [main.getcol(name) for name in ("ARRAY_ID", "FEED1", "FIELD_ID", "FLAG_ROW", "STATE_ID")]
+        nrow = main.nrows()
+    assert kept["TIME"] == kept["FLAG_ROW"] == "IncrementalStMan" and kept["ANTENNA1"] == "StandardStMan"
+    assert kept["UVW"] == kept["DATA"] == "TiledColumnStMan" and kept["WEIGHT"] == "TiledShapeStMan"
+    assert all(len(values) == nrow and not values.any() for values in untouched)
+
+
 @pytest.mark.launches_mpi
 def test_a_measurement_set_alone_leaves_no_store_and_an_old_one_is_kept(tmp_path: Path) -> None:
     command = ["simulate", "--ms", f"{tmp_path}/a.ms/", "--nantenna=4", "--nchan=3", "--nintegration=2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from radps_mpi.planning.fitting import MeasuredRun, fit_machine, quickest
 from radps_mpi.planning.learning import corrections_from
 from radps_mpi.planning.machine_constants import Machine
 from radps_mpi.planning.memory import rank_memory
-from radps_mpi.planning.model import FIRST, MAJOR, MINOR, PRODUCTS, Layout, predict
+from radps_mpi.planning.model import FIRST, INGEST, MAJOR, MINOR, PRODUCTS, STARTING, Layout, predict
 from radps_mpi.planning.sharing import Sharing
 from radps_mpi.planning.storage import Storage
 from radps_mpi.planning.work import Work
@@ -42,8 +43,35 @@ def test_planes_are_written_while_others_are_computed_and_a_part_of_that_shows()
 
 def test_an_iteration_costs_less_for_each_pixel_of_a_large_mask_than_of_a_small_one() -> None:
     assert model.iteration_growth(10_000, 512 * 512) == 1.0
-    assert 10 < model.iteration_growth(1_000_000, 1024 * 1024) < 100
+    assert model.iteration_growth(1_000_000, 1024 * 1024) == pytest.approx(100**0.65 * 4**0.1)
     assert model.iteration_growth(10_000, 1024 * 1024) > model.iteration_growth(10_000, 256 * 256)
+
+
+def test_integrations_cost_survey_and_ingest_alike_and_are_shared_in_blocks() -> None:
+    def seconds(ranks: int, **changes: Any) -> list[float]:
+        prediction = predict(work(from_measurement_sets=True, **changes), slow, Layout(ranks))
+        return [prediction.part(name).seconds for name in (STARTING, INGEST)]
+
+    slow = replace(MACHINE, frames_us_per_time=1e6)
+    none = replace(MACHINE, frames_us_per_time=0.0)
+    for ranks, times, of_a_rank in ((1, 40, 40), (2, 40, 40), (1, 1000, 1000), (2, 1000, 512), (4, 1000, 256), (64, 1000, 256)):
+        without = predict(work(from_measurement_sets=True, times=times), none, Layout(ranks))
+        expected = [without.part(name).seconds + of_a_rank for name in (STARTING, INGEST)]
+        assert seconds(ranks, times=times) == pytest.approx(expected, rel=1e-6)
+    from_store = predict(work(times=1000), slow, Layout(1))
+    assert from_store.part(INGEST).seconds == 0.0 and from_store.part(STARTING).seconds < 100.0
+
+
+def test_commits_are_told_from_the_records_of_their_channels_on_any_number_of_ranks() -> None:
+    bare = replace(MACHINE, commit_fixed_s=0.5, commit_us_per_channel=10.0)
+    for ranks in (1, 64):
+        runs = []
+        for cycles, channels in ((0, 16), (3, 64)):
+            each = 0.004 + 10e-6 * channels
+            spans = {"exchange records, replace manifest": ranks * (2 + 3 * cycles) * each, "commit": 1e3}
+            runs.append(MeasuredRun(work(cycles=cycles, channels=channels), Layout(ranks), {}, spans, 10**9))
+        assert fit_machine(bare, runs).commit_fixed_s == pytest.approx(0.004)
+    assert fit_machine(bare, [replace(run, span_seconds={}) for run in runs]).commit_fixed_s == 0.5
 
 
 def test_blocks_that_do_not_share_out_evenly_are_named_as_what_holds_a_part_up() -> None:
@@ -74,7 +102,7 @@ def test_major_cycles_are_predicted_in_halves_of_blocks_where_the_program_takes_
 
 
 def test_only_ranks_that_have_a_block_move_memory() -> None:
-    slow_memory = replace(MACHINE, disk_write_bytes_s=1e12, disk_read_bytes_s=1e12, memory_bytes_s=5e9)
+    slow_memory = replace(MACHINE, disk_write_bytes_s=1e12, disk_read_bytes_s=1e12, memory_bytes_s=10e9)
     wide = work(channels=80_000, native_channels=80_000, line_channels=200, line_blocks=13, line_halves=25, **LARGE)
     few, alone = (predict(wide, slow_memory, Layout(ranks, 1, nodes)).part(MAJOR) for ranks, nodes in ((4096, 64), (25, 25)))
     assert few.limit == "fewer blocks than ranks"
