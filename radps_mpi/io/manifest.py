@@ -215,7 +215,10 @@ def _first_line(line: bytes, file_bytes: int, path: Path) -> _Sizes:
     version = int(words[1])
     if version not in LOADERS:
         age = "newer" if version > VERSION else "older"
-        raise VersionError(f"{path}: manifest version {version} is {age} than the {VERSION} that this program reads")
+        raise VersionError(
+            f"{path}: manifest version {version} is {age} than the {VERSION} that this program reads: only a radps of that "
+            "version can go on with the run; --overwrite starts it anew"
+        )
     if len(words) != 6:
         raise DataError(f"{path}: not a radps manifest, or its first line is damaged")
     sizes = _Sizes(*(int(word) for word in words[1:]))

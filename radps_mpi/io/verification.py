@@ -98,9 +98,11 @@ def _channel_findings(state: StateFile, manifest: Manifest, chan: int) -> list[F
         if slot == NO_SLOT:
             continue
         if not intact(name, slot):
-            good = latest_intact(record, intact)
-            found.append(Finding(True, f"{name} of cycle {record['cycle']} doesn't have its checksum; "
-                                       f"a resumed run goes back to cycle {good['cycle']}", chan))
+            good, cycle = int(latest_intact(record, intact)["cycle"]), int(record["cycle"])
+            after = f"a resumed run goes back to cycle {good}" if good == cycle - 1 else (
+                f"nor is cycle {cycle - 1} left, from which a resumed run could make it again: start the run again"
+            )
+            found.append(Finding(True, f"{name} of cycle {cycle} doesn't have its checksum; {after}", chan))
         if np.any(record[f"{name}_sum"][1 - slot]) and not intact(name, 1 - slot):
             found.append(Finding(False, f"older {name} is overwritten by uncommitted work, or damaged", chan))
     return found

@@ -65,6 +65,21 @@ def test_one_flipped_bit_is_one_finding(state: Checkpoint, dataset: str, expecte
     assert texts(state) == [expected]
 
 
+@pytest.mark.fault(
+    "corruption", "both models of a channel changed, radps verify",
+    "it says that the run has to be started again, as a resume does",
+)  # fmt: skip
+def test_a_model_that_cannot_be_made_again_is_not_promised(state: Checkpoint) -> None:
+    for slot in (0, 1):
+        damage(state, state.state.layout.offset_bytes[f"model_{slot}"] + state.state.layout.plane_bytes("model") + 3)
+    found = texts(state)
+    assert found[0] == (
+        "damage: channel 1: model of cycle 2 doesn't have its checksum; nor is cycle 1 left, from which a resumed run could "
+        "make it again: start the run again"
+    )
+    assert found[1:] == ["note: channel 1: older model is overwritten by uncommitted work, or damaged"]
+
+
 def test_work_in_progress_is_noted_and_not_called_damage(state: Checkpoint) -> None:
     step(state, 3)
     findings = verify(world(), state.directory)
