@@ -254,7 +254,7 @@ def printed_by(call: Callable[[], object]) -> str:
 
 def timer_s(printed: str, name: str) -> float:
     """Seconds of one of ducc0's timers: its share, of four digits, of the total; its own seconds have fewer."""
-    total = re.search(r"Total wall clock time for \w+: ([\d.]+)s", printed)
+    total = re.search(r"Total wall clock time for \w+: ([\d.e+-]+)s", printed)
     share = re.search(rf"^\+- {name} *: *([\d.]+)%", printed, re.MULTILINE)
     if total is None or share is None:
         raise SystemExit(f"ducc0 {ducc0.__version__} doesn't print a timer '{name}' as expected:\n{printed}")

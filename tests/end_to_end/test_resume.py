@@ -128,13 +128,13 @@ def test_fewer_products_on_resume_write_only_those(copied: Path) -> None:
     assert set(jobs.product_hashes(copied)) == {"model", "residual"}
 
 
-@pytest.mark.parametrize(("version", "age"), [(b"2", "older"), (b"4", "newer")])
+@pytest.mark.parametrize(("version", "age"), [(b"3", "older"), (b"5", "newer")])
 @pytest.mark.fault("two runs", "resume of a state of an older or newer version", "status 65, one line; products untouched")
 def test_a_state_of_another_version_is_refused_in_one_line(copied: Path, version: bytes, age: str) -> None:
     manifest = Path(f"{copied}.radps") / "manifest"
     data = manifest.read_bytes()
     name, old, rest = data.split(b" ", 2)
-    assert old == b"3"
+    assert old == b"4"
     manifest.write_bytes(b" ".join((name, version, rest)))
     before = jobs.product_hashes(copied)
     refused = jobs.run_radps(["resume", copied], ranks=2)
