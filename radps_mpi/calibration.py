@@ -40,7 +40,7 @@ from radps_mpi.streams import tell
 
 _REPEATS = 3
 _MB = 1 << 20
-_DISK_MB = 1024
+_DISK_MB, _DISK_ENOUGH_S = 1024, 10.0
 _SKY = '[[component]]\noffset = ["2arcsec", "-1arcsec"]\nflux = "1Jy"\n'
 
 _TINY, _DATA, _ROWS = (8, 8, 3), (32, 43, 24), (4, 43, 100)
@@ -121,7 +121,7 @@ def _memory_bytes_s(comm: Comm) -> float:
 
 def _disk(comm: Comm, scratch: Path) -> dict[str, Any]:
     """One rank writes, flushes, and reads what the system has been told to forget: the quickest of some times, since the first
-    also pays for memory that the system has to find."""
+    also pays for memory that the system has to find; of one where that takes long, since a slow disk hides it."""
     data, path = np.random.default_rng(1).bytes(_MB), scratch / "disk"
 
     def measure() -> tuple[float, float]:
@@ -142,7 +142,10 @@ def _disk(comm: Comm, scratch: Path) -> dict[str, Any]:
 
     def quickest_times() -> dict[str, Any]:
         with naming(scratch, "measuring the disk", _DISK_MB * _MB):
-            write_s, read_s = np.min([measure() for _ in range(_REPEATS)], axis=0).tolist()
+            times = [measure()]
+            while len(times) < _REPEATS and sum(map(sum, times)) < _DISK_ENOUGH_S:
+                times.append(measure())
+            write_s, read_s = np.min(times, axis=0).tolist()
         return {"disk_write_bytes_s": _DISK_MB * _MB / write_s, "disk_read_bytes_s": _DISK_MB * _MB / read_s}
 
     rates: dict[str, Any] = on_root(comm, f"measuring the disk of {scratch}", quickest_times)
